@@ -1,0 +1,1 @@
+"""The commands: typer in, rich out; a thin face on the engine."""

@@ -1,0 +1,1 @@
+"""The only asyncio: sockets, tasks, timers, and the composition of everything below."""

@@ -1,0 +1,1 @@
+"""Decisions. `now` and `rng` are arguments; no I/O."""
