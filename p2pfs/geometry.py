@@ -52,9 +52,9 @@ class TorrentId:
 
 
 class BlockRequest(NamedTuple):
-    """`length` bytes at `begin` inside piece `index`."""
+    """`length` bytes at `begin` inside piece `piece` (BEP 3 calls it the index)."""
 
-    index: int
+    piece: int
     begin: int
     length: int
 
