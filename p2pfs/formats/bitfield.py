@@ -7,7 +7,9 @@ in a hot loop is welcome; writing to it is not, because `count` would not follow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from itertools import compress
 
 from p2pfs.errors import GeometryError, WireError
 
@@ -15,6 +17,8 @@ __all__ = ["Bitfield"]
 
 _MASKS = tuple(128 >> bit for bit in range(8))
 _SET_BITS = tuple(tuple(bit for bit in range(8) if byte & _MASKS[bit]) for byte in range(256))
+_NON_ZERO = re.compile(rb"[^\0]").finditer
+_DIGIT_VALUES = bytes.maketrans(b"01", b"\0\1")
 
 
 class Bitfield:
@@ -143,7 +147,11 @@ class Bitfield:
 
     def __iter__(self) -> Iterator[int]:
         """The pieces in the set, ascending."""
-        return _set_bits(bytes(self.raw)) if self.count else iter(())
+        if self.count << 4 < self._n:
+            return _set_bits(bytes(self.raw))
+        # One byte for each bit: itertools then walks a full set at the speed of C.
+        bits = f"{self._as_int():0{len(self.raw) << 3}b}".encode().translate(_DIGIT_VALUES)
+        return compress(range(self._n), bits)
 
     def missing(self) -> Iterator[int]:
         """The pieces not in the set, ascending."""
@@ -194,9 +202,7 @@ class Bitfield:
 
 
 def _set_bits(raw: bytes) -> Iterator[int]:
-    base = 0
-    for byte in raw:
-        if byte:
-            for bit in _SET_BITS[byte]:
-                yield base + bit
-        base += 8
+    for byte in _NON_ZERO(raw):
+        base = byte.start() << 3
+        for bit in _SET_BITS[raw[byte.start()]]:
+            yield base + bit
