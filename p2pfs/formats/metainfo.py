@@ -1,0 +1,377 @@
+"""Metainfo files (BEP 3, 12, 19, 27): the one door through which torrents come in.
+
+Invariant: a `Metainfo` that exists is safe to use: its paths stay inside its folder, its
+sizes agree with its piece hashes, and `torrent_id` is the SHA-1 of `info_bytes` exactly
+as they were found, unknown keys and wrong order included. Files, metadata from peers and
+what we build ourselves all pass the same checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from p2pfs.errors import GeometryError, MetainfoError
+from p2pfs.formats import bencode
+from p2pfs.formats.bencode import Encodable, Value
+from p2pfs.formats.paths import SafeNames, disk_paths, safe_component, safe_path
+from p2pfs.geometry import Geometry, TorrentId
+
+__all__ = [
+    "FileEntry",
+    "Metainfo",
+    "build",
+    "default_piece_length",
+    "parse",
+    "parse_info",
+]
+
+MAX_FILES = 100_000
+MAX_URLS = 1_000
+MAX_URL_LENGTH = 2_048
+SHA1_LENGTH = 20
+
+_SMALLEST_PIECE = 16 * 1024
+_LARGEST_PIECE = 16 * 1024 * 1024
+_PIECES_AIMED_AT = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file: its safe path below the torrent's folder, and its length in bytes.
+
+    The path of a single-file torrent is `(name,)`. What the file is called on disk is
+    decided for all files together by `paths.disk_paths`.
+    """
+
+    path: tuple[str, ...]
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metainfo:
+    """A torrent that passed every check.
+
+    The files lie in the content one after the other without gaps (BEP 3). `pieces` holds
+    the SHA-1 of each piece, 20 bytes each. `trackers` are tiers (BEP 12), `creation_date`
+    is in seconds since 1970. `extras` are keys of the file that are kept but not
+    understood, as (key, encoded value).
+    """
+
+    name: str
+    files: tuple[FileEntry, ...]
+    multi_file: bool
+    geometry: Geometry
+    pieces: bytes
+    private: bool
+    info_bytes: bytes
+    torrent_id: TorrentId
+    trackers: tuple[tuple[str, ...], ...] = ()
+    web_seeds: tuple[str, ...] = ()
+    comment: str | None = None
+    created_by: str | None = None
+    creation_date: int | None = None
+    extras: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def total_length(self) -> int:
+        """Bytes in all files together."""
+        return self.geometry.total_length
+
+    def piece_digest(self, index: int) -> bytes:
+        """The SHA-1 of piece `index`; raises `GeometryError` when there is no such piece."""
+        if not 0 <= index < self.geometry.piece_count:
+            raise GeometryError(f"piece {index} is outside 0..{self.geometry.piece_count - 1}")
+        return self.pieces[index * SHA1_LENGTH : (index + 1) * SHA1_LENGTH]
+
+    def to_bytes(self) -> bytes:
+        """The metainfo file, with the info dictionary byte for byte as it came in."""
+        root = {key: value for key, value in self.extras if key != b"info"}
+        root[b"info"] = self.info_bytes
+
+        def put(key: bytes, value: Encodable) -> None:
+            root[key] = bencode.encode(value)
+
+        if self.trackers:
+            put(b"announce", self.trackers[0][0].encode())
+            if len(self.trackers) > 1 or len(self.trackers[0]) > 1:
+                put(b"announce-list", [[url.encode() for url in tier] for tier in self.trackers])
+        if self.web_seeds:
+            put(b"url-list", [url.encode() for url in self.web_seeds])
+        if self.comment is not None:
+            put(b"comment", self.comment.encode())
+        if self.created_by is not None:
+            put(b"created by", self.created_by.encode())
+        if self.creation_date is not None:
+            put(b"creation date", self.creation_date)
+        parts = [b"d"]
+        for key in sorted(root):
+            parts += (bencode.encode(key), root[key])
+        parts.append(b"e")
+        return b"".join(parts)
+
+
+_UNDERSTOOD = {
+    b"info",
+    b"announce",
+    b"announce-list",
+    b"url-list",
+    b"comment",
+    b"created by",
+    b"creation date",
+}
+
+
+def parse(data: bytes) -> Metainfo:
+    """The torrent that a metainfo file describes.
+
+    Raises `BencodeError` when it is not bencode, `MetainfoError` when it cannot be used
+    safely. Outside the info dictionary, values that make no sense are left out.
+    """
+    root, span = bencode.decode_with_span(data, b"info")
+    if span is None:
+        raise MetainfoError("there is no info dictionary in it")
+    return _from_info(
+        root[b"info"],
+        bytes(data[span[0] : span[1]]),
+        trackers=_tiers(root),
+        web_seeds=_urls(root.get(b"url-list")),
+        comment=_text(root.get(b"comment")),
+        created_by=_text(root.get(b"created by")),
+        creation_date=_date(root.get(b"creation date")),
+        extras=tuple(
+            (key, bencode.encode(value)) for key, value in root.items() if key not in _UNDERSTOOD
+        ),
+    )
+
+
+def parse_info(
+    info_bytes: bytes,
+    *,
+    trackers: Iterable[Iterable[str]] = (),
+    web_seeds: Iterable[str] = (),
+) -> Metainfo:
+    """The torrent of an info dictionary that came without a file, as from peers (BEP 9).
+
+    The same checks and errors as `parse`. The caller compares `torrent_id`.
+    """
+    return _from_info(
+        bencode.decode(info_bytes),
+        bytes(info_bytes),
+        trackers=tuple(tier for tier in (tuple(urls) for urls in trackers) if tier),
+        web_seeds=tuple(web_seeds),
+    )
+
+
+def build(
+    *,
+    name: str,
+    files: Sequence[FileEntry],
+    multi_file: bool,
+    piece_length: int,
+    pieces: bytes,
+    private: bool = False,
+    trackers: Iterable[Iterable[str]] = (),
+    web_seeds: Iterable[str] = (),
+    comment: str | None = None,
+    created_by: str | None = None,
+    creation_date: int | None = None,
+) -> Metainfo:
+    """A new torrent; the same arguments give the same bytes.
+
+    `pieces` are the SHA-1 digests of the pieces, joined. Raises `MetainfoError` when the
+    parts do not fit together or a name cannot be used.
+    """
+    info: dict[bytes, Encodable] = {
+        b"name": _encoded(name),
+        b"piece length": piece_length,
+        b"pieces": bytes(pieces),
+    }
+    if private:
+        info[b"private"] = 1
+    if multi_file:
+        info[b"files"] = [
+            {b"length": file.length, b"path": [_encoded(part) for part in file.path]}
+            for file in files
+        ]
+    else:
+        if len(files) != 1 or files[0].path != (name,):
+            raise MetainfoError("a single-file torrent has one file, which bears its name")
+        info[b"length"] = files[0].length
+    root: dict[bytes, Encodable] = {b"info": info}
+    tiers = [[_encoded(url) for url in tier] for tier in trackers]
+    if tiers:
+        root[b"announce-list"] = tiers
+    root[b"url-list"] = [_encoded(url) for url in web_seeds]
+    if comment is not None:
+        root[b"comment"] = _encoded(comment)
+    if created_by is not None:
+        root[b"created by"] = _encoded(created_by)
+    if creation_date is not None:
+        root[b"creation date"] = creation_date
+    return parse(bencode.encode(root))
+
+
+def default_piece_length(total: int) -> int:
+    """A power of two in 16 KiB..16 MiB that cuts `total` bytes into at most 2,000 pieces.
+
+    Beyond 31 GiB the largest size stays, and there are more pieces.
+    """
+    length = _SMALLEST_PIECE
+    while length < _LARGEST_PIECE and total > length * _PIECES_AIMED_AT:
+        length *= 2
+    return length
+
+
+def _from_info(
+    info: Value,
+    info_bytes: bytes,
+    *,
+    trackers: tuple[tuple[str, ...], ...] = (),
+    web_seeds: tuple[str, ...] = (),
+    comment: str | None = None,
+    created_by: str | None = None,
+    creation_date: int | None = None,
+    extras: tuple[tuple[bytes, bytes], ...] = (),
+) -> Metainfo:
+    if not isinstance(info, dict):
+        raise MetainfoError("its info is not a dictionary")
+    name = _name(info)
+    pieces = info.get(b"pieces")
+    if pieces is None and b"meta version" in info:
+        raise MetainfoError("it is a version 2 torrent (BEP 52) without the version 1 part")
+    if not isinstance(pieces, bytes) or len(pieces) % SHA1_LENGTH:
+        raise MetainfoError("its piece hashes are missing or not 20 bytes each")
+    multi_file = b"files" in info
+    if multi_file == (b"length" in info):
+        raise MetainfoError("it must have exactly one of length and files")
+    files = _files(info[b"files"]) if multi_file else (FileEntry((name,), _length(info)),)
+    piece_length = info.get(b"piece length")
+    if not isinstance(piece_length, int):
+        raise MetainfoError("its piece length is missing or not a number")
+    try:
+        geometry = Geometry(sum(file.length for file in files), piece_length)
+    except GeometryError as error:
+        raise MetainfoError(str(error)) from error
+    if geometry.piece_count * SHA1_LENGTH != len(pieces):
+        raise MetainfoError(
+            f"{geometry.total_length} bytes in pieces of {piece_length} are"
+            f" {geometry.piece_count} pieces, but there are {len(pieces) // SHA1_LENGTH} hashes"
+        )
+    private = info.get(b"private", 0)
+    if not isinstance(private, int):
+        raise MetainfoError("its private flag is not a number")
+    return Metainfo(
+        name=name,
+        files=files,
+        multi_file=multi_file,
+        geometry=geometry,
+        pieces=pieces,
+        private=private != 0,
+        info_bytes=info_bytes,
+        torrent_id=TorrentId(hashlib.sha1(info_bytes).digest()),
+        trackers=trackers,
+        web_seeds=web_seeds,
+        comment=comment,
+        created_by=created_by,
+        creation_date=creation_date,
+        extras=extras,
+    )
+
+
+def _name(info: dict[bytes, Value]) -> str:
+    name = info.get(b"name.utf-8", info.get(b"name"))
+    if not isinstance(name, bytes):
+        raise MetainfoError("its name is missing or not a string")
+    return safe_component(name)
+
+
+def _length(entry: dict[bytes, Value]) -> int:
+    length = entry.get(b"length")
+    if not isinstance(length, int) or length < 0:
+        raise MetainfoError("the length of a file is missing or not a number from 0 on")
+    return length
+
+
+def _files(listed: Value) -> tuple[FileEntry, ...]:
+    if not isinstance(listed, list) or not listed:
+        raise MetainfoError("its list of files is empty or not a list")
+    if len(listed) > MAX_FILES:
+        raise MetainfoError(f"{len(listed)} files are more than the {MAX_FILES} accepted")
+    known = SafeNames()
+    files = []
+    pads = 0
+    for entry in listed:
+        if not isinstance(entry, dict):
+            raise MetainfoError("an entry in its list of files is not a dictionary")
+        parts = entry.get(b"path.utf-8", entry.get(b"path"))
+        if not isinstance(parts, list):
+            raise MetainfoError("the path of a file is missing or not a list")
+        if set(map(type, parts)) - {bytes}:
+            raise MetainfoError("the path of a file has a part that is not a string")
+        path = safe_path(parts, known)  # type: ignore[arg-type]
+        length = _length(entry)
+        attributes = entry.get(b"attr", b"")  # BEP 47
+        if isinstance(attributes, bytes) and attributes:
+            if b"l" in attributes:
+                if length:
+                    raise MetainfoError("a symbolic link owns bytes")
+                continue  # links are never created
+            if b"p" in attributes:
+                # Padding files of one size usually share one path.
+                pads += 1
+                path = (".pad", f"{pads}-{length}")
+        files.append(FileEntry(path, length))
+    if not files:
+        raise MetainfoError("its list of files has nothing but symbolic links")
+    disk_paths(file.path for file in files)
+    return tuple(files)
+
+
+def _tiers(root: dict[bytes, Value]) -> tuple[tuple[str, ...], ...]:
+    """The trackers in tiers; `announce` counts only without a usable `announce-list` (BEP 12)."""
+    listed = root.get(b"announce-list")
+    tiers: list[tuple[str, ...]] = []
+    seen: set[str] = set()
+    for tier in listed if isinstance(listed, list) else ():
+        fresh = tuple(url for url in dict.fromkeys(_urls(tier)) if url not in seen)
+        if fresh and len(seen) + len(fresh) <= MAX_URLS:
+            seen.update(fresh)
+            tiers.append(fresh)
+    if tiers:
+        return tuple(tiers)
+    announce = _urls(root.get(b"announce"))
+    return (announce[:1],) if announce else ()
+
+
+def _urls(value: Value | None) -> tuple[str, ...]:
+    """Whatever looks like a URL in a string or a list of strings, in order, each once."""
+    candidates = value if isinstance(value, list) else [value]
+    urls: dict[str, None] = {}
+    for candidate in candidates:
+        if isinstance(candidate, bytes) and 0 < len(candidate) <= MAX_URL_LENGTH:
+            try:
+                url = candidate.decode().strip()
+            except UnicodeDecodeError:
+                continue
+            if "://" in url and url.isprintable() and " " not in url:
+                urls[url] = None
+        if len(urls) == MAX_URLS:
+            break
+    return tuple(urls)
+
+
+def _text(value: Value | None) -> str | None:
+    return value.decode(errors="replace") if isinstance(value, bytes) else None
+
+
+def _date(value: Value | None) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 2**53 else None
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise MetainfoError(f"{text!a} is not valid Unicode") from None
