@@ -1,0 +1,161 @@
+"""The options that several commands share, with their names, help and checks.
+
+Invariant: an option has one spelling and one meaning in every command that takes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Bind",
+    "DownLimit",
+    "First",
+    "Force",
+    "Host",
+    "Json",
+    "Last",
+    "LogFile",
+    "Missing",
+    "Output",
+    "PeerPort",
+    "TrackerPort",
+    "UpLimit",
+    "Verbose",
+]
+
+
+def _complete_shared(incomplete: str) -> list[str]:
+    """Names in seeds/, and .torrent files: what `-f` usually means."""
+    found = [entry.name for entry in Path("seeds").glob("*") if not entry.name.startswith(".")]
+    found += [str(entry) for entry in Path().glob("*.torrent")]
+    found += [str(entry) for entry in Path("torrents").glob("*.torrent")]
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+def _complete_wanted(incomplete: str) -> list[str]:
+    """Names that torrents/ knows, and .torrent files: what there is to download."""
+    found = [entry.stem for entry in Path("torrents").glob("*.torrent")]
+    found += [str(entry) for entry in Path().glob("*.torrent")]
+    found += [str(entry) for entry in Path("torrents").glob("*.torrent")]
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, metavar="", help="Log to standard error; -vv logs more."
+    ),
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option("--log-file", metavar="FILE", dir_okay=False, help="Write the log to this file."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object a line, and nothing else.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the .torrent if it exists.")]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "--tracker-host",
+        "-i",
+        metavar="HOST",
+        help="The tracker's host name or address; not needed if the torrent names a tracker.",
+    ),
+]
+TrackerPort = Annotated[
+    int,
+    typer.Option(
+        "--tracker-port", "-d", metavar="PORT", min=1, max=65535, help="The tracker's port."
+    ),
+]
+PeerPort = Annotated[
+    int,
+    typer.Option(
+        "--port",
+        "-p",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Listen on the first free port of five from here on; 0: any free port.",
+    ),
+]
+Bind = Annotated[
+    str | None,
+    typer.Option(
+        "--bind",
+        metavar="ADDRESS",
+        help="Listen on this address only (by default on all, IPv4 and IPv6).",
+    ),
+]
+UpLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--up-limit", metavar="RATE", help="Send at most this: bytes a second as 500k, 2M, 1G."
+    ),
+]
+DownLimit = Annotated[
+    str | None, typer.Option("--down-limit", metavar="RATE", help="Receive at most this.")
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to download into.")
+]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--missing",
+        "-m",
+        metavar="N ...",
+        help="Pieces this seeder does not have: 3 7 12, or 3,7, or 3-9.",
+    ),
+]
+First = Annotated[
+    str | None,
+    typer.Option(
+        "--range-start",
+        "-r1",
+        metavar="X",
+        help="The first piece this seeder has: a number, or a share such as 0.2 or 20%.",
+    ),
+]
+Last = Annotated[
+    str | None,
+    typer.Option(
+        "--range-end",
+        "-r2",
+        metavar="X",
+        help="The last piece this seeder has: a number, or a share such as 0.4 or 40%.",
+    ),
+]
+Shared = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="NAME|PATH|FILE.torrent",
+        autocompletion=_complete_shared,
+        help="What to share: a path or a name in seeds/ (default: everything in seeds/).",
+    ),
+]
+Wanted = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="NAME|FILE.torrent",
+        autocompletion=_complete_wanted,
+        help="The same as the argument.",
+    ),
+]
+WantedArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME|FILE.torrent]...",
+        autocompletion=_complete_wanted,
+        help="What to fetch: a .torrent file, or a name that the tracker's catalogue knows.",
+    ),
+]
