@@ -1,0 +1,57 @@
+# One-line tools; each sets up .venv by itself and needs only Python 3.11+ and make.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format data bench torture clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.run  ## watch a file arrive from five seeders, none of which has all of it
+	@bash scripts/demo.sh
+
+test: .venv/.dev  ## run the tests (make test ARGS="-k picker" for some)
+	$(BIN)/python -m pytest -n auto -m "not torture" $(ARGS)
+
+lint: .venv/.dev  ## style, formatting, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/.dev  ## mypy --strict on p2pfs/
+	$(BIN)/mypy --strict p2pfs
+
+format: .venv/.dev  ## format the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+data: .venv/.run  ## make the sample files in seeds/
+	@$(BIN)/python scripts/make_data.py seeds
+
+bench: .venv/.dev  ## transfer speed against libtorrent
+	$(BIN)/python scripts/bench_transfer.py $(ARGS)
+
+torture: .venv/.dev  ## the tests that take long
+	$(BIN)/python -m pytest -n auto -m torture $(ARGS)
+
+clean:  ## remove what was made here, except seeds, torrents and downloads
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "p2pfs needs Python 3.11 or newer; none was found" >&2; exit 1; }
+	@"$(PYTHON)" -m venv .venv || { rm -rf .venv; \
+		echo "could not make .venv: install Python's venv module (Debian: apt install python3-venv)" >&2; \
+		exit 1; }
+
+.venv/.run: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch .venv/.run $@
