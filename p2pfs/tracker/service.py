@@ -1,0 +1,160 @@
+"""What a tracker answers: the one logic behind every way to reach it.
+
+Invariant: an answer depends on the request, the address that the request came from, the
+store and `now`, and on nothing else; what the client claims its address to be is never
+looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from p2pfs.errors import FormatError, TrackerError, UsageError
+from p2pfs.formats.announce_http import AnnounceRequest, Event, PackedReply
+from p2pfs.formats.endpoint import PeerAddress, is_loopback, pack_host, unpack_host
+from p2pfs.formats.scrape_http import ScrapeEntry
+from p2pfs.geometry import PeerId, TorrentId
+from p2pfs.tracker.peer_store import Announced, PeerKind, PeerStore, SwarmPeer
+
+__all__ = ["DEFAULT_INTERVAL", "TrackerService", "lifetime_for"]
+
+DEFAULT_INTERVAL = 300
+"""Seconds between announces; libtorrent never announces more often than that."""
+DEFAULT_MIN_INTERVAL = 30
+"""Seconds that a client waits at least, when it has a reason to ask early."""
+MAX_INTERVAL = 24 * 3600
+DEFAULT_NUMWANT = 50
+MAX_NUMWANT = 200
+
+
+def lifetime_for(interval: int) -> float:
+    """Seconds after which a silent peer is gone: two intervals and more than libtorrent's two."""
+    return float(max(2 * interval, 660))
+
+
+class TrackerService:
+    """Answers announces and scrapes from a `PeerStore`.
+
+    `interval` and `min_interval` are seconds, 1..86400 (`UsageError` otherwise); the
+    second is brought down to the first. `allowed` says which torrents are tracked (None:
+    all). `advertise` lists IP addresses under which peers on the tracker's own machine
+    are reached from elsewhere.
+    """
+
+    def __init__(
+        self,
+        store: PeerStore,
+        *,
+        interval: int = DEFAULT_INTERVAL,
+        min_interval: int | None = None,
+        allowed: Callable[[TorrentId], bool] | None = None,
+        advertise: Sequence[str] = (),
+    ) -> None:
+        least = DEFAULT_MIN_INTERVAL if min_interval is None else min_interval
+        for seconds in (interval, least):
+            if not 1 <= seconds <= MAX_INTERVAL:
+                raise UsageError(f"an interval of {seconds} s is outside 1..{MAX_INTERVAL} s")
+        try:
+            self._advertise = {len(packed): packed for packed in map(pack_host, advertise)}
+        except FormatError as error:
+            raise UsageError(f"cannot advertise that address: {error}") from None
+        self.interval = interval
+        self.min_interval = min(least, interval)
+        self._store = store
+        self._allowed = allowed
+
+    def announce(
+        self,
+        request: AnnounceRequest,
+        source_ip: str,
+        now: float,
+        reached_at: Callable[[], str | None] = lambda: None,
+    ) -> PackedReply:
+        """Enter, refresh or remove a peer, and tell it about others.
+
+        `source_ip` is where the request came from. `reached_at` gives the address by
+        which this asker reaches the tracker's machine: peers that announced from there by
+        loopback are handed out under it, and left out when nobody can tell. Raises
+        `TrackerError` for a torrent that is not tracked here.
+        """
+        self._check(request.torrent_id)
+        host = pack_host(source_ip)
+        peer = SwarmPeer(request.peer_id, request.key, host, request.port)
+        if request.event is Event.STOPPED:
+            found = Announced(self._store.remove(request.torrent_id, peer))
+        else:
+            wanted = DEFAULT_NUMWANT if request.numwant is None else request.numwant
+            found = self._store.announce(
+                request.torrent_id,
+                peer,
+                _kind(request),
+                now=now,
+                numwant=min(wanted, MAX_NUMWANT),
+                completed=request.event is Event.COMPLETED,
+            )
+        peers = found.peers
+        if peers and not is_loopback(host):
+            peers = self._seen_from_outside(peers, len(host), reached_at)
+        return PackedReply(
+            interval=self.interval,
+            min_interval=self.min_interval,
+            complete=found.counts.complete,
+            incomplete=found.counts.incomplete,
+            downloaded=found.counts.downloaded,
+            peers=b"".join([packed for packed in peers if len(packed) == 6]),
+            peers6=b"".join([packed for packed in peers if len(packed) == 18]),
+            listed=None if request.compact else _listed(peers, found.peer_ids, request),
+            external_ip=host,
+        )
+
+    def scrape(self, torrents: Iterable[TorrentId]) -> dict[TorrentId, ScrapeEntry]:
+        """The counts of those `torrents` that are known."""
+        entries = {}
+        for torrent in torrents:
+            counts = self._store.counts(torrent)
+            if counts is not None:
+                entries[torrent] = ScrapeEntry(
+                    counts.complete, counts.incomplete, counts.downloaded, counts.downloaders
+                )
+        return entries
+
+    def _check(self, torrent_id: TorrentId) -> None:
+        if self._allowed is not None and not self._allowed(torrent_id):
+            raise TrackerError("this tracker serves only the torrents published to it")
+
+    def _seen_from_outside(
+        self, peers: Sequence[bytes], width: int, reached_at: Callable[[], str | None]
+    ) -> Sequence[bytes]:
+        """Peers as someone on another machine can dial them; b"" stands for nobody."""
+        if not any(is_loopback(packed[:-2]) for packed in peers):
+            return peers
+        ours = self._advertise.get(width) or next(iter(self._advertise.values()), b"")
+        if not ours:
+            text = reached_at()
+            ours = pack_host(text) if text else b""
+        return [
+            (ours + packed[-2:] if ours else b"") if is_loopback(packed[:-2]) else packed
+            for packed in peers
+        ]
+
+
+def _kind(request: AnnounceRequest) -> PeerKind:
+    if request.left == 0:
+        return PeerKind.SEED
+    if request.event is Event.PAUSED:
+        return PeerKind.PARTIAL_SEED
+    return PeerKind.DOWNLOADER
+
+
+def _listed(
+    peers: Sequence[bytes], peer_ids: Sequence[bytes], request: AnnounceRequest
+) -> list[PeerAddress]:
+    return [
+        PeerAddress(
+            unpack_host(packed[:-2]),
+            int.from_bytes(packed[-2:], "big"),
+            None if request.no_peer_id else PeerId(peer_id),
+        )
+        for packed, peer_id in zip(peers, peer_ids, strict=True)
+        if packed
+    ]
