@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from p2pfs.errors import GeometryError, MetainfoError
 from p2pfs.formats import bencode
 from p2pfs.formats.bencode import Encodable, Value
-from p2pfs.formats.paths import SafeNames, disk_paths, safe_component, safe_path
+from p2pfs.formats.file_list import FileEntry, read_files, read_length
+from p2pfs.formats.paths import safe_component
+from p2pfs.formats.torrent_urls import read_tiers, read_urls
 from p2pfs.geometry import Geometry, TorrentId
 
 __all__ = [
@@ -27,26 +29,11 @@ __all__ = [
     "parse_info",
 ]
 
-MAX_FILES = 100_000
-MAX_URLS = 1_000
-MAX_URL_LENGTH = 2_048
 SHA1_LENGTH = 20
 
 _SMALLEST_PIECE = 16 * 1024
 _LARGEST_PIECE = 16 * 1024 * 1024
 _PIECES_AIMED_AT = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One file: its safe path below the torrent's folder, and its length in bytes.
-
-    The path of a single-file torrent is `(name,)`. What the file is called on disk is
-    decided for all files together by `paths.disk_paths`.
-    """
-
-    path: tuple[str, ...]
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +118,12 @@ def parse(data: bytes) -> Metainfo:
     """
     root, span = bencode.decode_with_span(data, b"info")
     if span is None:
-        raise MetainfoError("there is no info dictionary in it")
+        raise MetainfoError("the torrent has no info dictionary")
     return _from_info(
         root[b"info"],
         bytes(data[span[0] : span[1]]),
-        trackers=_tiers(root),
-        web_seeds=_urls(root.get(b"url-list")),
+        trackers=read_tiers(root),
+        web_seeds=read_urls(root.get(b"url-list")),
         comment=_text(root.get(b"comment")),
         created_by=_text(root.get(b"created by")),
         creation_date=_date(root.get(b"creation date")),
@@ -159,8 +146,14 @@ def parse_info(
     return _from_info(
         bencode.decode(info_bytes),
         bytes(info_bytes),
-        trackers=tuple(tier for tier in (tuple(urls) for urls in trackers) if tier),
-        web_seeds=tuple(web_seeds),
+        trackers=read_tiers(
+            {
+                b"announce-list": [
+                    [url.encode(errors="replace") for url in tier] for tier in trackers
+                ]
+            }
+        ),
+        web_seeds=read_urls([url.encode(errors="replace") for url in web_seeds]),
     )
 
 
@@ -181,7 +174,7 @@ def build(
     """A new torrent; the same arguments give the same bytes.
 
     `pieces` are the SHA-1 digests of the pieces, joined. Raises `MetainfoError` when the
-    parts do not fit together or a name cannot be used.
+    parts do not fit together, or a name or URL cannot be used.
     """
     info: dict[bytes, Encodable] = {
         b"name": _encoded(name),
@@ -200,10 +193,8 @@ def build(
             raise MetainfoError("a single-file torrent has one file, which bears its name")
         info[b"length"] = files[0].length
     root: dict[bytes, Encodable] = {b"info": info}
-    tiers = [[_encoded(url) for url in tier] for tier in trackers]
-    if tiers:
-        root[b"announce-list"] = tiers
-    root[b"url-list"] = [_encoded(url) for url in web_seeds]
+    root[b"announce-list"] = [[_encoded_url(url) for url in tier] for tier in trackers]
+    root[b"url-list"] = [_encoded_url(url) for url in web_seeds]
     if comment is not None:
         root[b"comment"] = _encoded(comment)
     if created_by is not None:
@@ -236,20 +227,22 @@ def _from_info(
     extras: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Metainfo:
     if not isinstance(info, dict):
-        raise MetainfoError("its info is not a dictionary")
+        raise MetainfoError("the info of the torrent is not a dictionary")
     name = _name(info)
     pieces = info.get(b"pieces")
     if pieces is None and b"meta version" in info:
-        raise MetainfoError("it is a version 2 torrent (BEP 52) without the version 1 part")
+        raise MetainfoError(
+            "a version 2 torrent (BEP 52) without its version 1 part cannot be used"
+        )
     if not isinstance(pieces, bytes) or len(pieces) % SHA1_LENGTH:
-        raise MetainfoError("its piece hashes are missing or not 20 bytes each")
+        raise MetainfoError("the piece hashes are missing, or not 20 bytes each")
     multi_file = b"files" in info
     if multi_file == (b"length" in info):
-        raise MetainfoError("it must have exactly one of length and files")
-    files = _files(info[b"files"]) if multi_file else (FileEntry((name,), _length(info)),)
+        raise MetainfoError("a torrent has exactly one of length and files")
+    files = read_files(info[b"files"]) if multi_file else (FileEntry((name,), read_length(info)),)
     piece_length = info.get(b"piece length")
     if not isinstance(piece_length, int):
-        raise MetainfoError("its piece length is missing or not a number")
+        raise MetainfoError("the piece length is missing or not a number")
     try:
         geometry = Geometry(sum(file.length for file in files), piece_length)
     except GeometryError as error:
@@ -261,7 +254,7 @@ def _from_info(
         )
     private = info.get(b"private", 0)
     if not isinstance(private, int):
-        raise MetainfoError("its private flag is not a number")
+        raise MetainfoError("the private flag is not a number")
     return Metainfo(
         name=name,
         files=files,
@@ -281,85 +274,12 @@ def _from_info(
 
 
 def _name(info: dict[bytes, Value]) -> str:
-    name = info.get(b"name.utf-8", info.get(b"name"))
+    name = info.get(b"name.utf-8")
     if not isinstance(name, bytes):
-        raise MetainfoError("its name is missing or not a string")
+        name = info.get(b"name")
+    if not isinstance(name, bytes):
+        raise MetainfoError("the name of the torrent is missing or not a string")
     return safe_component(name)
-
-
-def _length(entry: dict[bytes, Value]) -> int:
-    length = entry.get(b"length")
-    if not isinstance(length, int) or length < 0:
-        raise MetainfoError("the length of a file is missing or not a number from 0 on")
-    return length
-
-
-def _files(listed: Value) -> tuple[FileEntry, ...]:
-    if not isinstance(listed, list) or not listed:
-        raise MetainfoError("its list of files is empty or not a list")
-    if len(listed) > MAX_FILES:
-        raise MetainfoError(f"{len(listed)} files are more than the {MAX_FILES} accepted")
-    known = SafeNames()
-    files = []
-    pads = 0
-    for entry in listed:
-        if not isinstance(entry, dict):
-            raise MetainfoError("an entry in its list of files is not a dictionary")
-        parts = entry.get(b"path.utf-8", entry.get(b"path"))
-        if not isinstance(parts, list):
-            raise MetainfoError("the path of a file is missing or not a list")
-        if set(map(type, parts)) - {bytes}:
-            raise MetainfoError("the path of a file has a part that is not a string")
-        path = safe_path(parts, known)  # type: ignore[arg-type]
-        length = _length(entry)
-        attributes = entry.get(b"attr", b"")  # BEP 47
-        if isinstance(attributes, bytes) and attributes:
-            if b"l" in attributes:
-                if length:
-                    raise MetainfoError("a symbolic link owns bytes")
-                continue  # links are never created
-            if b"p" in attributes:
-                # Padding files of one size usually share one path.
-                pads += 1
-                path = (".pad", f"{pads}-{length}")
-        files.append(FileEntry(path, length))
-    if not files:
-        raise MetainfoError("its list of files has nothing but symbolic links")
-    disk_paths(file.path for file in files)
-    return tuple(files)
-
-
-def _tiers(root: dict[bytes, Value]) -> tuple[tuple[str, ...], ...]:
-    """The trackers in tiers; `announce` counts only without a usable `announce-list` (BEP 12)."""
-    listed = root.get(b"announce-list")
-    tiers: list[tuple[str, ...]] = []
-    seen: set[str] = set()
-    for tier in listed if isinstance(listed, list) else ():
-        fresh = tuple(url for url in dict.fromkeys(_urls(tier)) if url not in seen)
-        if fresh and len(seen) + len(fresh) <= MAX_URLS:
-            seen.update(fresh)
-            tiers.append(fresh)
-    if tiers:
-        return tuple(tiers)
-    announce = _urls(root.get(b"announce"))
-    return (announce[:1],) if announce else ()
-
-
-def _urls(value: Value | None) -> tuple[str, ...]:
-    """Whatever looks like a URL in a string or a list of strings, in order, each once."""
-    candidates = value if isinstance(value, list) else [value]
-    urls: dict[str, None] = {}
-    for candidate in candidates:
-        if isinstance(candidate, bytes) and 0 < len(candidate) <= MAX_URL_LENGTH:
-            try:
-                url = candidate.decode().strip()
-            except UnicodeDecodeError:
-                continue
-            if "://" in url and url.isprintable() and " " not in url:
-                urls[url] = None
-        if len(urls) == MAX_URLS:
-            break
-    return tuple(urls)
 
 
 def _text(value: Value | None) -> str | None:
@@ -375,3 +295,10 @@ def _encoded(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         raise MetainfoError(f"{text!a} is not valid Unicode") from None
+
+
+def _encoded_url(url: str) -> bytes:
+    raw = _encoded(url)
+    if read_urls(raw) != (url,):
+        raise MetainfoError(f"{url!a} is not a URL, such as http://host:9999/announce")
+    return raw

@@ -44,7 +44,8 @@ _INVISIBLE = re.compile(
     r"[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U000e0000-\U000e007f]"
 )
-_UNUSABLE = re.compile(r"[\"*:<>?|\x80-\x9f\u2028\u2029]")
+_CONTROLS = re.compile(r"[\x80-\x9f\u2028\u2029]")
+_NOT_ON_WINDOWS = re.compile(r"[\"*:<>?|]")
 _RESERVED = re.compile(
     r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(?:COM|LPT)[0-9¹²³]) *(?:\.|$)", re.IGNORECASE
 )
@@ -109,18 +110,20 @@ def safe_path(components: Sequence[bytes], known: SafeNames | None = None) -> tu
     return path
 
 
-def disk_name(component: str) -> str:
+def disk_name(component: str, *, portable: bool = True) -> str:
     """What a safe component is called on disk: the same name wherever that is possible.
 
-    Invisible and direction-changing characters are left out; what Windows does not
-    allow becomes `_`; names of devices (`CON`, `nul.txt`) get a leading `_`; trailing
-    dots and spaces go; at most 255 bytes of UTF-8. Mapping twice changes nothing more.
+    Invisible and direction-changing characters are left out, control characters become
+    `_`, and at most 255 bytes of UTF-8 are kept. A portable name also does without what
+    Windows cannot store: `"*:<>?|` become `_`, names of devices (`CON`, `nul.txt`) get a
+    leading `_`, trailing dots and spaces go. Mapping twice changes nothing more.
     """
-    name = _UNUSABLE.sub("_", _INVISIBLE.sub("", component)).rstrip(". ")
-    name = _HIDDEN.sub("_" + HIDDEN_MARK[1:], name) or "_"
-    if _RESERVED.match(name):
-        name = "_" + name
-    return shorten(name)
+    name = _HIDDEN.sub("_" + HIDDEN_MARK[1:], _CONTROLS.sub("_", _INVISIBLE.sub("", component)))
+    if portable:
+        name = _NOT_ON_WINDOWS.sub("_", name).rstrip(". ")
+        if _RESERVED.match(name):
+            name = "_" + name
+    return shorten("_" if name in ("", ".", "..") else name)
 
 
 def shorten(name: str, limit: int = MAX_COMPONENT_BYTES) -> str:
@@ -136,28 +139,30 @@ def shorten(name: str, limit: int = MAX_COMPONENT_BYTES) -> str:
     return (stem + tail).rstrip(". ") or "_"
 
 
-def disk_paths(paths: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def disk_paths(paths: Iterable[tuple[str, ...]], *, portable: bool = True) -> list[tuple[str, ...]]:
     """Where the files of one torrent lie, in the order given, relative to its folder.
 
-    Names that would be one file, also by case or Unicode normalisation, are told apart
-    as `name (2).txt`, in order. Raises `MetainfoError` when a path comes twice, when a
-    file is also the folder of another, and beyond 200,000 folders.
+    Names that would be one file are told apart as `name (2).txt`, in order; when the
+    paths are to be portable, also names that differ by case or Unicode normalisation
+    alone. Raises `MetainfoError` when a path comes twice, when a file is also the folder
+    of another, and beyond 200,000 folders.
     """
     folders: dict[tuple[int, str], tuple[int, str]] = {}  # folder, component: its number, name
     files: set[tuple[int, str]] = set()
-    taken: dict[tuple[int, str], int] = {}  # folder, folded name: how often
+    taken: dict[tuple[int, str], int] = {}  # folder, name as compared: how often
     mapped: list[tuple[str, ...]] = []
 
+    def key_of(folder: int, name: str) -> tuple[int, str]:
+        return (folder, _folded(name) if portable else name)
+
     def name_in(folder: int, component: str) -> str:
-        name = plain = disk_name(component)
-        key = (folder, _folded(plain))
-        if key in taken:
-            number = taken[key]
-            while (folder, _folded(name)) in taken:
-                number += 1
-                name = _numbered(plain, number)
-            taken[key] = number
-        taken[folder, _folded(name)] = 1
+        name = plain = disk_name(component, portable=portable)
+        key = first_key = key_of(folder, plain)
+        while key in taken:
+            taken[first_key] += 1
+            name = _numbered(plain, taken[first_key])
+            key = key_of(folder, name)
+        taken[key] = 1
         return name
 
     for path in paths:
