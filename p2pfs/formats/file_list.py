@@ -30,6 +30,7 @@ class FileEntry:
 
 
 def read_length(entry: dict[bytes, Value]) -> int:
+    """The length of a file in bytes; raises `MetainfoError` unless it is a number from 0 on."""
     length = entry.get(b"length")
     if not isinstance(length, int) or length < 0:
         raise MetainfoError("the length of a file is missing or not a number from 0 on")
@@ -37,13 +38,17 @@ def read_length(entry: dict[bytes, Value]) -> int:
 
 
 def read_files(listed: Value) -> tuple[FileEntry, ...]:
+    """The value of `files`, checked; raises `MetainfoError`.
+
+    Symbolic links (BEP 47) own no bytes and are left out: we never create any. Padding
+    files get names of their own, because those of one length usually share one path.
+    """
     if not isinstance(listed, list) or not listed:
         raise MetainfoError("the list of files is empty, or not a list")
     if len(listed) > MAX_FILES:
         raise MetainfoError(f"{len(listed)} files are more than the {MAX_FILES} accepted")
-    known = SafeNames()
+    known, pads = SafeNames(), 0
     files = []
-    pads = 0
     for entry in listed:
         if not isinstance(entry, dict):
             raise MetainfoError("an entry in the list of files is not a dictionary")
@@ -61,9 +66,8 @@ def read_files(listed: Value) -> tuple[FileEntry, ...]:
             if b"l" in attributes:
                 if length:
                     raise MetainfoError("a symbolic link owns bytes")
-                continue  # links are never created
+                continue
             if b"p" in attributes:
-                # Padding files of one size usually share one path.
                 pads += 1
                 path = (".pad", f"{pads}-{length}")
         files.append(FileEntry(path, length))

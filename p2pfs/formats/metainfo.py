@@ -146,14 +146,8 @@ def parse_info(
     return _from_info(
         bencode.decode(info_bytes),
         bytes(info_bytes),
-        trackers=read_tiers(
-            {
-                b"announce-list": [
-                    [url.encode(errors="replace") for url in tier] for tier in trackers
-                ]
-            }
-        ),
-        web_seeds=read_urls([url.encode(errors="replace") for url in web_seeds]),
+        trackers=read_tiers({b"announce-list": [_lenient(tier) for tier in trackers]}),
+        web_seeds=read_urls(_lenient(web_seeds)),
     )
 
 
@@ -231,9 +225,7 @@ def _from_info(
     name = _name(info)
     pieces = info.get(b"pieces")
     if pieces is None and b"meta version" in info:
-        raise MetainfoError(
-            "a version 2 torrent (BEP 52) without its version 1 part cannot be used"
-        )
+        raise MetainfoError("a torrent of version 2 alone (BEP 52) cannot be used")
     if not isinstance(pieces, bytes) or len(pieces) % SHA1_LENGTH:
         raise MetainfoError("the piece hashes are missing, or not 20 bytes each")
     multi_file = b"files" in info
@@ -288,6 +280,10 @@ def _text(value: Value | None) -> str | None:
 
 def _date(value: Value | None) -> int | None:
     return value if isinstance(value, int) and 0 <= value < 2**53 else None
+
+
+def _lenient(urls: Iterable[str]) -> list[Value]:
+    return [url.encode(errors="replace") for url in urls]
 
 
 def _encoded(text: str) -> bytes:

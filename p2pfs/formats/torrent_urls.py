@@ -20,7 +20,7 @@ def read_tiers(root: dict[bytes, Value]) -> tuple[tuple[str, ...], ...]:
     tiers: list[tuple[str, ...]] = []
     seen: set[str] = set()
     for tier in listed if isinstance(listed, list) else ():
-        fresh = tuple(url for url in dict.fromkeys(read_urls(tier)) if url not in seen)
+        fresh = tuple(url for url in read_urls(tier) if url not in seen)
         if fresh and len(seen) + len(fresh) <= MAX_URLS:
             seen.update(fresh)
             tiers.append(fresh)
