@@ -28,6 +28,7 @@ from p2pfs.geometry import PeerId, TorrentId
 __all__ = [
     "DEFAULT_INTERVAL",
     "MAX_QUERY",
+    "NEVER",
     "AnnounceReply",
     "AnnounceRequest",
     "Event",
@@ -45,6 +46,9 @@ MAX_QUERY = 16 * 1024
 
 DEFAULT_INTERVAL = 1800
 """Seconds between announces to a tracker that names none."""
+
+NEVER = 7 * 24 * 3600
+"""Seconds that stand for a tracker's "never again"."""
 
 _MAX_COUNT = 2**63 - 1
 _DIGITS = re.compile(rb"[0-9]{1,19}")
@@ -92,8 +96,8 @@ class AnnounceRequest:
 class AnnounceReply:
     """What a tracker answers. Intervals are seconds as it named them (at least 0).
 
-    `failure` beats everything else (BEP 3); `retry_in` goes with it: seconds, or -1 for
-    never (BEP 31).
+    `failure` beats everything else (BEP 3); `retry_in` goes with it: seconds, `NEVER` at
+    most (BEP 31).
     """
 
     interval: int = DEFAULT_INTERVAL
@@ -273,10 +277,10 @@ def _peer_dictionary(peer: PeerAddress) -> dict[bytes, bytes | int]:
 
 
 def encode_failure(text: str, retry_in: int | None = None) -> bytes:
-    """A refusal. `retry_in` is seconds, told in whole minutes; -1 means never (BEP 31)."""
+    """A refusal. `retry_in` is seconds, told in whole minutes; `NEVER` as never (BEP 31)."""
     reply: dict[bytes, bencode.Encodable] = {b"failure reason": text.encode()}
     if retry_in is not None:
-        reply[b"retry in"] = b"never" if retry_in < 0 else -(-retry_in // 60)
+        reply[b"retry in"] = b"never" if retry_in >= NEVER else -(-retry_in // 60)
     return bencode.encode(reply)
 
 
@@ -357,8 +361,8 @@ def _text(value: object) -> str | None:
 
 def _retry(value: object) -> int | None:
     if value == b"never":
-        return -1
+        return NEVER
     if isinstance(value, bytes):
         value = int(value) if _DIGITS.fullmatch(value) else None
     minutes = _natural(value)
-    return None if minutes is None else min(minutes, 7 * 24 * 60) * 60
+    return None if minutes is None else min(minutes * 60, NEVER)

@@ -1,0 +1,76 @@
+"""Small whole replies to HTTP requests, and bounded bodies of requests (ASGI).
+
+Invariant: a reply carries its length and a type that no browser guesses at, and the body
+of a request is never larger or slower in coming than the caller allowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+from p2pfs.errors import FormatError
+from p2pfs.net.asgi_server import Receive, Scope, Send
+
+__all__ = ["header", "read_body", "send_json", "send_reply"]
+
+_GUARD = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+
+async def send_reply(
+    send: Send,
+    body: bytes,
+    *,
+    status: int = 200,
+    kind: bytes = b"text/plain; charset=utf-8",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    """Send one whole reply; `kind` is its content type."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", kind),
+                (b"content-length", b"%d" % len(body)),
+                *_GUARD,
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, value: object, *, status: int = 200) -> None:
+    """Send `value` as JSON, plain ASCII."""
+    await send_reply(send, json.dumps(value).encode(), status=status, kind=b"application/json")
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """The first header called `name` (lower case), empty without one."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return b""
+
+
+async def read_body(receive: Receive, limit: int, seconds: float) -> bytes:
+    """The body of a request; `FormatError` beyond `limit` bytes or `seconds`."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise FormatError("the client went away in the middle of its request")
+                part = message.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    raise FormatError(f"the body is larger than {limit} bytes")
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise FormatError(f"the body did not arrive within {seconds:g} s") from None
