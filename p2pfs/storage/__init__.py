@@ -1,1 +1,1 @@
-"""The only input and output on content files: plain blocking calls, run on worker threads by `net`."""
+"""The only input and output on content files: blocking calls, run on worker threads by `net`."""

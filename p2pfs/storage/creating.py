@@ -1,0 +1,194 @@
+"""A torrent from a file or a folder: list, hash, describe.
+
+Invariant: the same content, names and options give the same bytes, whoever makes them:
+files are ordered by their path's UTF-8 bytes, component by component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pfs.errors import FormatError, StorageError
+from p2pfs.formats.metainfo import FileEntry, Metainfo, build, default_piece_length
+from p2pfs.formats.paths import HIDDEN_MARK, safe_component
+from p2pfs.geometry import Geometry
+from p2pfs.storage.files import Files, FileStat, OpenFile, Parts, Root
+from p2pfs.storage.hashing import Progress, hash_pieces
+from p2pfs.storage.layout import Layout
+
+__all__ = ["HashedTree", "hash_tree", "make_metainfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class HashedTree:
+    """What a torrent says about content. `pieces` has 20 bytes for each piece; `skipped`
+    are paths left out because they are links or no regular files."""
+
+    name: str
+    files: tuple[FileEntry, ...]
+    multi_file: bool
+    piece_length: int
+    pieces: bytes
+    skipped: tuple[str, ...] = ()
+
+
+def hash_tree(
+    path: Path,
+    piece_length: int | None = None,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    files: Files | None = None,
+) -> HashedTree:
+    """Hash a file or a folder on all cores, reading everything once.
+
+    `piece_length` is in bytes (by default it goes by the size); `progress` gets (bytes
+    done, bytes in all). Links and special files inside a folder are left out and named
+    in `skipped`. Raises `StorageError` for what cannot be read, for names that no torrent
+    can have, for nothing to share, and when a file changes meanwhile.
+    """
+    files = files or Files()
+    real = _resolved(path)
+    multi_file = real.is_dir()
+    if not real.name:
+        raise StorageError(f"{path} has no name to share it under")
+    root = files.open_root(real if multi_file else real.parent)
+    try:
+        skipped: list[str] = []
+        if multi_file:
+            found = _tree(files, root, skipped)
+            if not found:
+                raise StorageError(f"there is no file to share in {path}")
+        else:
+            _check_name(real.name, real)
+            standing = files.stat(root, (real.name,))
+            if standing is None or not standing.is_file:
+                raise StorageError(f"{path} is neither a regular file nor a folder")
+            found = [((real.name,), standing)]
+        _check_name(real.name, real)
+        total = sum(entry.size for _, entry in found)
+        length = default_piece_length(total) if piece_length is None else piece_length
+        pieces = _hash(files, root, found, Geometry(total, length), threads, progress)
+        return HashedTree(
+            real.name,
+            tuple(FileEntry(parts, entry.size) for parts, entry in found),
+            multi_file,
+            length,
+            pieces,
+            tuple(skipped),
+        )
+    finally:
+        files.close_root(root)
+
+
+def make_metainfo(
+    path: Path,
+    *,
+    piece_length: int | None = None,
+    name: str | None = None,
+    trackers: Iterable[Iterable[str]] = (),
+    private: bool = False,
+    web_seeds: Iterable[str] = (),
+    comment: str | None = None,
+    created_by: str | None = None,
+    creation_date: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    files: Files | None = None,
+) -> Metainfo:
+    """The torrent of a file or a folder. Parameters and errors as for `hash_tree`; also
+    `MetainfoError` when the result would not be a usable torrent."""
+    tree = hash_tree(path, piece_length, threads=threads, progress=progress, files=files)
+    name = tree.name if name is None else name
+    entries = tree.files if tree.multi_file else (FileEntry((name,), tree.files[0].length),)
+    return build(
+        name=name,
+        files=entries,
+        multi_file=tree.multi_file,
+        piece_length=tree.piece_length,
+        pieces=tree.pieces,
+        private=private,
+        trackers=trackers,
+        web_seeds=web_seeds,
+        comment=comment,
+        created_by=created_by,
+        creation_date=creation_date,
+    )
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve(strict=True)
+    except OSError as error:
+        reason = error.strerror or "it cannot be resolved"
+        raise StorageError(f"cannot open {path}: {reason}") from error
+
+
+def _check_name(name: str, path: Path) -> None:
+    try:
+        safe_component(name)
+    except FormatError as error:
+        raise StorageError(f"{str(path)!a} cannot be shared: {error}") from error
+
+
+def _tree(files: Files, root: Root, skipped: list[str]) -> list[tuple[Parts, FileStat]]:
+    found: list[tuple[Parts, FileStat]] = []
+    waiting: list[Parts] = [()]
+    while waiting:
+        folder = waiting.pop()
+        for name, entry in files.list_folder(root, folder):
+            if name.startswith(".") and HIDDEN_MARK in name:
+                continue
+            parts = (*folder, name)
+            if entry.is_folder:
+                waiting.append(parts)
+            elif entry.is_file:
+                _check_name(name, root.full(parts))
+                found.append((parts, entry))
+            else:
+                skipped.append("/".join(parts))
+    found.sort(key=lambda item: [part.encode() for part in item[0]])
+    skipped.sort()
+    return found
+
+
+def _hash(
+    files: Files,
+    root: Root,
+    found: list[tuple[Parts, FileStat]],
+    geometry: Geometry,
+    threads: int | None,
+    progress: Progress | None,
+) -> bytes:
+    digests = bytearray(20 * geometry.piece_count)
+    layout = Layout([entry.size for _, entry in found], geometry)
+
+    seen: dict[int, FileStat] = {}
+
+    def opened(number: int) -> OpenFile:
+        handle = files.open_read(root, found[number][0])
+        try:
+            seen[number] = files.fstat(handle)
+            if seen[number].size != found[number][1].size:
+                raise _changed(handle)
+        except StorageError:
+            files.close(handle)
+            raise
+        return handle
+
+    def same(number: int, handle: OpenFile) -> None:
+        if files.fstat(handle) != seen.pop(number):
+            raise _changed(handle)
+
+    def done(index: int, digest: bytes | None) -> None:
+        assert digest is not None
+        digests[20 * index : 20 * index + 20] = digest
+
+    hash_pieces(layout, opened, done, files=files, threads=threads, progress=progress, closing=same)
+    return bytes(digests)
+
+
+def _changed(handle: OpenFile) -> StorageError:
+    return StorageError(f"{handle.path} changed while it was hashed: try again")

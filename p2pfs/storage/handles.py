@@ -1,0 +1,125 @@
+"""Open files under a bound, for writers on many threads and for the one thread that serves.
+
+Invariant: a descriptor is never closed while a thread works with it. `HandlePool` counts its
+users; a `Source` is used by one thread only, at once after asking for its number.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from p2pfs.storage.files import Files, OpenFile
+
+__all__ = ["HandlePool", "Source", "SourceCache"]
+
+
+class HandlePool:
+    """At most about `limit` open files, opened by `opened(number)` when first needed."""
+
+    def __init__(self, files: Files, opened: Callable[[int], OpenFile], limit: int) -> None:
+        self._files = files
+        self._opened = opened
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._handles: dict[int, OpenFile] = {}  # least recently used first
+        self._users: dict[int, int] = {}
+
+    def acquire(self, number: int) -> OpenFile:
+        """The open file; it stays open until `release`. Raises `StorageError`."""
+        with self._lock:
+            handle = self._handles.pop(number, None)
+            if handle is None:
+                self._evict()
+                handle = self._opened(number)
+            self._handles[number] = handle
+            self._users[number] = self._users.get(number, 0) + 1
+        return handle
+
+    def release(self, number: int) -> None:
+        """Done with the file, for now."""
+        with self._lock:
+            left = self._users.get(number, 0) - 1
+            if left > 0:
+                self._users[number] = left
+            else:
+                self._users.pop(number, None)
+
+    def _evict(self) -> None:
+        if len(self._handles) < self._limit:
+            return
+        for number in self._handles:
+            if number not in self._users:
+                self._files.close(self._handles.pop(number))
+                return
+
+    def close(self) -> None:
+        """Close every file; none may be in use."""
+        with self._lock:
+            while self._handles:
+                self._files.close(self._handles.popitem()[1])
+
+
+class Source:
+    """One content file to serve from; `fileno()` opens it when needed."""
+
+    __slots__ = ("_cache", "handle", "number")
+
+    def __init__(self, cache: SourceCache, number: int) -> None:
+        self._cache = cache
+        self.number = number
+        self.handle: OpenFile | None = None
+
+    def fileno(self) -> int:
+        """The descriptor, good until the next call of any `fileno()` of this torrent.
+
+        Raises `StorageError` when the file cannot be opened.
+        """
+        if self._cache.newest is self and self.handle is not None:
+            return self.handle.fd
+        return self._cache.open(self)
+
+
+class SourceCache:
+    """The sources of one torrent: a bounded number is open. For one thread."""
+
+    __slots__ = ("_files", "_limit", "_open", "_opened", "_sources", "newest")
+
+    def __init__(self, files: Files, opened: Callable[[int], OpenFile], limit: int) -> None:
+        self._files = files
+        self._opened = opened
+        self._limit = limit
+        self._sources: dict[int, Source] = {}
+        self._open: dict[int, Source] = {}  # least recently used first
+        self.newest: Source | None = None
+
+    def get(self, number: int) -> Source:
+        """The source of a file; always the same object."""
+        source = self._sources.get(number)
+        if source is None:
+            source = self._sources[number] = Source(self, number)
+        return source
+
+    def open(self, source: Source) -> int:
+        """Make a source the most recently used and tell its descriptor."""
+        handle = source.handle
+        if handle is None:
+            if len(self._open) >= self._limit:
+                self._shut(next(iter(self._open.values())))
+            handle = source.handle = self._opened(source.number)
+        else:
+            del self._open[source.number]
+        self._open[source.number] = self.newest = source
+        return handle.fd
+
+    def _shut(self, source: Source) -> None:
+        del self._open[source.number]
+        if source.handle is not None:
+            self._files.close(source.handle)
+            source.handle = None
+
+    def close(self) -> None:
+        """Close all; each source opens anew when asked again."""
+        self.newest = None
+        for source in list(self._open.values()):
+            self._shut(source)

@@ -1,0 +1,324 @@
+"""SHA-1 over pieces: of one in memory, and of whole trees on all cores (BEP 3).
+
+Invariant: this is the only place where a digest is compared, and memory stays at one small
+buffer for each thread however large the content is. Reading and hashing release the
+interpreter's lock, so plain threads use all cores.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+
+from p2pfs.errors import StorageError
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.geometry import BLOCK_LENGTH
+from p2pfs.storage.files import Files, OpenFile
+from p2pfs.storage.layout import Layout
+
+__all__ = [
+    "Progress",
+    "ReadPool",
+    "block_digests",
+    "hash_pieces",
+    "recheck",
+    "verify_chunks",
+    "verify_piece",
+]
+
+Buffer = bytes | bytearray | memoryview
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all) now and then, on the caller's thread; what it
+raises ends the work and reaches the caller."""
+
+_CHUNK = 256 * 1024  # stays in the second-level cache between the read and the hash
+_JOB = 4 * 1024 * 1024
+_AHEAD = 16 * 1024 * 1024
+_REPORT_SECONDS = 0.1
+
+
+def verify_piece(data: Buffer, digest: bytes) -> bool:
+    """Whether `data` is the piece with this SHA-1 digest (20 bytes)."""
+    return sha1(data, usedforsecurity=False).digest() == digest
+
+
+def verify_chunks(chunks: Iterable[Buffer], digest: bytes) -> bool:
+    """The same for a piece that comes in parts, in order."""
+    state = sha1(usedforsecurity=False)
+    for chunk in chunks:
+        state.update(chunk)
+    return state.digest() == digest
+
+
+def block_digests(data: Buffer, block: int = BLOCK_LENGTH) -> list[bytes]:
+    """The SHA-1 of each block of a piece, to find out later whose block was bad."""
+    view = memoryview(data)
+    return [
+        sha1(view[start : start + block], usedforsecurity=False).digest()
+        for start in range(0, len(view), block)
+    ]
+
+
+class ReadPool:
+    """Files opened once each for a pass over them, and closed after their last reader.
+
+    `users[i]` is how many jobs will read file i; `opened(i)` opens it (or raises
+    `StorageError`); `closing(i, handle)` is called before it is closed.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        users: dict[int, int],
+        opened: Callable[[int], OpenFile],
+        closing: Callable[[int, OpenFile], None] | None = None,
+    ) -> None:
+        self._files = files
+        self._users = users
+        self._opened = opened
+        self._closing = closing
+        self._lock = threading.Lock()
+        self._handles: dict[int, OpenFile | StorageError] = {}
+
+    def acquire(self, number: int) -> OpenFile:
+        """The open file; raises what opening it raised, to each of its readers."""
+        with self._lock:
+            handle = self._handles.get(number)
+            if handle is None:
+                try:
+                    handle = self._opened(number)
+                except StorageError as error:
+                    handle = error
+                self._handles[number] = handle
+        if isinstance(handle, StorageError):
+            raise handle
+        return handle
+
+    def release(self, number: int) -> None:
+        """One job is done with the file."""
+        with self._lock:
+            left = self._users[number] = self._users[number] - 1
+            if left:
+                return
+            handle = self._handles.pop(number, None)
+        if isinstance(handle, OpenFile):
+            try:
+                if self._closing is not None:
+                    self._closing(number, handle)
+            finally:
+                self._files.close(handle)
+
+    def close(self) -> None:
+        """Close what is still open, after an error."""
+        with self._lock:
+            for handle in self._handles.values():
+                if isinstance(handle, OpenFile):
+                    self._files.close(handle)
+            self._handles.clear()
+
+
+@dataclass(slots=True)
+class _Job:
+    """Consecutive pieces hashed by one thread in one go."""
+
+    pieces: list[int]
+    size: int
+    touched: list[int]
+
+
+def _jobs(layout: Layout, indices: Iterable[int]) -> Iterator[_Job]:
+    geometry = layout.geometry
+    pieces: list[int] = []
+    size = 0
+    for index in indices:
+        if pieces and (size >= _JOB or index != pieces[-1] + 1):
+            yield _finish_job(layout, pieces, size)
+            pieces, size = [], 0
+        pieces.append(index)
+        size += geometry.piece_size(index)
+    if pieces:
+        yield _finish_job(layout, pieces, size)
+
+
+def _finish_job(layout: Layout, pieces: list[int], size: int) -> _Job:
+    spans = layout.spans(pieces[0], 0, size)
+    return _Job(pieces, size, [span.file_index for span in spans])
+
+
+def default_threads() -> int:
+    """How many cores this process may use, at most 32."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(32, len(os.sched_getaffinity(0)))
+    return min(32, os.cpu_count() or 1)
+
+
+class _Hasher:
+    """One thread's work: reads through its own buffer, leaves digests."""
+
+    def __init__(
+        self,
+        files: Files,
+        layout: Layout,
+        pool: ReadPool,
+        done: Callable[[int, bytes | None], None],
+    ) -> None:
+        self._files = files
+        self._layout = layout
+        self._pool = pool
+        self._done = done
+        self._buffer = memoryview(bytearray(_CHUNK))
+
+    def run(self, job: _Job, strict: bool) -> None:
+        """Hash a job's pieces; what cannot be read is an error if `strict`, else None."""
+        pool, handles = self._pool, {}
+        trouble: StorageError | None = None
+        try:
+            for number in job.touched:
+                try:
+                    handle = pool.acquire(number)
+                except StorageError as error:
+                    trouble = error
+                    if strict:
+                        raise
+                    continue
+                handles[number] = handle
+            if len(job.touched) == 1 and not trouble:
+                start = job.pieces[0] * self._layout.geometry.piece_length
+                offset = start - self._layout.starts[job.touched[0]]
+                self._files.advise(handles[job.touched[0]], offset + job.size, _AHEAD)
+            for index in job.pieces:
+                try:
+                    digest = self._piece(index, handles)
+                except StorageError:
+                    if strict:
+                        raise
+                    digest = None
+                self._done(index, digest)
+        finally:
+            for number in job.touched:
+                pool.release(number)
+
+    def _piece(self, index: int, handles: dict[int, OpenFile]) -> bytes | None:
+        size = self._layout.geometry.piece_size(index)
+        buffer, pread, filled = self._buffer, self._files.pread_into, 0
+        state = sha1(usedforsecurity=False)
+        for number, offset, length in self._layout.spans(index, 0, size):
+            handle = handles.get(number)
+            if handle is None:
+                return None
+            while length:
+                count = min(length, _CHUNK - filled)
+                if pread(handle, buffer[filled : filled + count], offset) != count:
+                    raise StorageError(f"{handle.path} became shorter while it was read")
+                filled += count
+                offset += count
+                length -= count
+                if filled == _CHUNK:
+                    state.update(buffer)
+                    filled = 0
+        if filled:
+            state.update(buffer[:filled])
+        return state.digest()
+
+
+def hash_pieces(
+    layout: Layout,
+    opened: Callable[[int], OpenFile],
+    done: Callable[[int, bytes | None], None],
+    *,
+    files: Files,
+    indices: Sequence[int] | range | None = None,
+    strict: bool = True,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    closing: Callable[[int, OpenFile], None] | None = None,
+) -> None:
+    """Hash pieces (all, or `indices` ascending) of the files that `opened(i)` opens.
+
+    `done(index, digest)` is called on the hashing threads, for different pieces at once.
+    A piece that cannot be read raises `StorageError` if `strict`, else its digest is None.
+    """
+    if indices is None:
+        indices = range(layout.geometry.piece_count)
+    jobs = list(_jobs(layout, indices))
+    users: dict[int, int] = {}
+    for job in jobs:
+        for number in job.touched:
+            users[number] = users.get(number, 0) + 1
+    pool = ReadPool(files, users, opened, closing)
+    total, hashed = sum(job.size for job in jobs), 0
+    reports: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+    waiting = iter(jobs)
+    stop = threading.Event()
+    turn = threading.Lock()
+
+    def work() -> None:
+        hasher = _Hasher(files, layout, pool, done)
+        try:
+            while not stop.is_set():
+                with turn:
+                    job = next(waiting, None)
+                if job is None:
+                    return
+                hasher.run(job, strict)
+                reports.put(job.size)
+        except BaseException as error:
+            reports.put(error)
+
+    count = max(1, min(threads or default_threads(), len(jobs)))
+    workers = [threading.Thread(target=work, name=f"hash-{n}", daemon=True) for n in range(count)]
+    try:
+        for worker in workers:
+            worker.start()
+        for _ in jobs:
+            report = reports.get()
+            if isinstance(report, BaseException):
+                raise report
+            hashed += report
+            if progress is not None:
+                progress(hashed, total)
+    finally:
+        stop.set()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
+        pool.close()
+
+
+def recheck(
+    layout: Layout,
+    digests: bytes,
+    opened: Callable[[int], OpenFile],
+    *,
+    files: Files,
+    indices: Sequence[int] | range | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Bitfield:
+    """Which pieces (of all, or of `indices`) are on the disk as `digests` (20 bytes a piece) say.
+
+    What is missing, short or unreadable just does not count.
+    """
+    right = Bitfield(layout.geometry.piece_count)
+    lock = threading.Lock()
+
+    def judge(index: int, digest: bytes | None) -> None:
+        if digest is not None and digest == digests[20 * index : 20 * index + 20]:
+            with lock:
+                right.add(index)
+
+    hash_pieces(
+        layout,
+        opened,
+        judge,
+        files=files,
+        indices=indices,
+        strict=False,
+        threads=threads,
+        progress=progress,
+    )
+    return right

@@ -1,0 +1,396 @@
+"""The pieces of one torrent on the disk: verified, written once, served from there.
+
+Invariant: a piece is in `verified` only after its bytes were found right, written to their
+files and entered in the record, in this order; a verified piece is never written again; and
+a file of the user is never written to, nor replaced by what was downloaded.
+
+Content in the making lies under a hidden name and gets its real one by `finish`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from p2pfs.errors import StorageError
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.formats.metainfo import Metainfo
+from p2pfs.storage.files import Files, FileStat, OpenFile, Parts
+from p2pfs.storage.handles import HandlePool, Source, SourceCache
+from p2pfs.storage.hashing import Progress, verify_chunks, verify_piece
+from p2pfs.storage.layout import FileSlice
+from p2pfs.storage.places import Places
+from p2pfs.storage.resume import ResumeRecord
+
+__all__ = ["PieceStore"]
+
+MAX_OPEN = 64
+_CHUNK = 256 * 1024
+
+
+class PieceStore:
+    """One torrent's content; opened by `open_download` or `open_seed`.
+
+    Every method blocks. `write_piece`, `write_block`, `verify_written`, `read` and
+    `checkpoint` may run on several threads at once; `source` belongs to the thread that
+    serves. `finish`, `settle` and `close` come when no writer is at work.
+    """
+
+    def __init__(
+        self,
+        metainfo: Metainfo,
+        places: Places,
+        verified: Bitfield,
+        *,
+        files: Files,
+        record: ResumeRecord | None,
+        max_open: int = MAX_OPEN,
+    ) -> None:
+        self.metainfo = metainfo
+        self.verified = verified
+        self.layout = places.layout
+        self._places = places
+        self._files = files
+        self._record = record
+        self._digests = metainfo.pieces
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+        self._pool = HandlePool(files, self._open_pooled, max_open)
+        self._sources = SourceCache(files, self._open_source, max_open)
+        self._dirty: set[int] = set()
+        self._sized: set[int] = set()
+        self._new_folders: set[Parts] = set()
+        self._flushed_to = record.position if record else 0
+        self._flush_error: StorageError | None = None
+        self.stats: dict[int, FileStat | None] = {}
+        """What the files looked like when they were opened or verified."""
+        self.finished = record is None
+        """The content has its real name (or is seeded where it lies)."""
+
+    @staticmethod
+    def open_download(
+        metainfo: Metainfo,
+        output_dir: Path,
+        *,
+        files: Files | None = None,
+        progress: Progress | None = None,
+        threads: int | None = None,
+    ) -> PieceStore:
+        """Begin or resume a download into `output_dir` (made when it is not there).
+
+        What is there is rechecked as far as needed, and used where it is right. Raises
+        `StorageError` when a file of the user stands at the final name and differs, when
+        another process downloads the same here, and on disk trouble.
+        """
+        from p2pfs.storage.opening import open_download
+
+        return open_download(
+            metainfo, output_dir, files=files or Files(), progress=progress, threads=threads
+        )
+
+    @staticmethod
+    def open_seed(
+        metainfo: Metainfo,
+        path: Path,
+        *,
+        have: Bitfield | None = None,
+        verify: bool = True,
+        files: Files | None = None,
+        progress: Progress | None = None,
+        threads: int | None = None,
+    ) -> PieceStore:
+        """Serve the content at `path`, read-only: the file, or the folder with the files.
+
+        `have` are the pieces to serve (all by default); with `verify` they are hashed
+        first, and those that differ are not in `verified`. Raises `StorageError` when
+        there is nothing that could be the content.
+        """
+        from p2pfs.storage.opening import open_seed
+
+        return open_seed(
+            metainfo,
+            path,
+            have=have,
+            verify=verify,
+            files=files or Files(),
+            progress=progress,
+            threads=threads,
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Every piece is verified."""
+        return self.verified.complete
+
+    @property
+    def final_path(self) -> Path:
+        """Where the content is, or will be once it is complete."""
+        return self._places.final_path
+
+    # Writing.
+
+    def write_piece(self, index: int, data: memoryview | bytes | bytearray) -> bool:
+        """Verify a whole piece and write it; False (and nothing written) when it is wrong.
+
+        Raises `StorageError` on disk trouble; the piece is then not verified and may be
+        tried again.
+        """
+        if not verify_piece(data, self._digests[20 * index : 20 * index + 20]):
+            return False
+        if index not in self.verified:
+            self._enter(index, self._write(index, 0, data))
+        return True
+
+    def write_block(self, index: int, begin: int, data: memoryview | bytes | bytearray) -> None:
+        """Put a block of a piece not yet verified on the disk, unadvertised.
+
+        A block of a verified piece is ignored. Raises `StorageError` on disk trouble.
+        """
+        if index not in self.verified:
+            self._write(index, begin, data)
+
+    def verify_written(self, index: int) -> bool:
+        """Read back a piece written in blocks; True when it is right, and verified now."""
+        if index in self.verified:
+            return True
+        spans = self.layout.spans(index, 0, self.layout.geometry.piece_size(index))
+        if not verify_chunks(self._chunks(spans), self.metainfo.piece_digest(index)):
+            return False
+        self._enter(index, spans)
+        return True
+
+    def _write(
+        self, index: int, begin: int, data: memoryview | bytes | bytearray
+    ) -> list[FileSlice]:
+        if self._record is None or self.finished:
+            raise StorageError(f"{self.final_path} is only read, not written")
+        spans = self.layout.spans(index, begin, len(data))
+        view = data if len(spans) == 1 else memoryview(data)
+        place = 0
+        for number, offset, length in spans:
+            handle = self._pool.acquire(number)
+            try:
+                part = view if len(spans) == 1 else view[place : place + length]
+                self._files.pwrite(handle, part, offset)
+            finally:
+                self._pool.release(number)
+            place += length
+        return spans
+
+    def _enter(self, index: int, spans: Iterable[FileSlice]) -> None:
+        if self._record is None:
+            raise StorageError(f"{self.final_path} is only read, not written")
+        with self._lock:
+            self._record.add(index)
+            for span in spans:
+                self._dirty.add(span.file_index)
+            self.verified.add(index)
+
+    def drop(self, index: int) -> None:
+        """The piece is not what it was (a failed read, a changed file): verified no longer."""
+        with self._lock:
+            if self.verified.discard(index) and self._record is not None:
+                self._record.drop([index])
+
+    # Reading.
+
+    def slices(self, index: int, begin: int, length: int) -> list[FileSlice]:
+        """Where a range of a piece lies, for `source`; `GeometryError` outside the content."""
+        return self.layout.spans(index, begin, length)
+
+    def source(self, file_index: int) -> Source:
+        """One content file to send from."""
+        return self._sources.get(file_index)
+
+    def read(self, index: int, begin: int, length: int) -> bytes:
+        """A range of a piece. Raises `StorageError` when it cannot be had whole."""
+        spans = self.layout.spans(index, begin, length)
+        data = memoryview(bytearray(length))
+        place = 0
+        for number, offset, count in spans:
+            self._fill(number, data[place : place + count], offset)
+            place += count
+        return bytes(data)
+
+    def warm(self, index: int, begin: int, length: int) -> None:
+        """Bring a range into memory (the page cache), so that sending it will not wait."""
+        for _ in self._chunks(self.layout.spans(index, begin, length)):
+            pass
+
+    def _fill(self, number: int, view: memoryview, offset: int) -> None:
+        handle = self._pool.acquire(number)
+        try:
+            if self._files.pread_into(handle, view, offset) != len(view):
+                raise StorageError(f"{handle.path} is shorter than it should be")
+        finally:
+            self._pool.release(number)
+
+    def _chunks(self, spans: Iterable[FileSlice]) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(_CHUNK))
+        for number, offset, length in spans:
+            for start in range(0, length, _CHUNK):
+                view = buffer[: min(length - start, _CHUNK)]
+                self._fill(number, view, offset + start)
+                yield view
+
+    def check_unchanged(self, file_index: int) -> bool:
+        """Whether a file is still the one that was verified: size, time and identity.
+
+        Of a file that is being downloaded, whose time we change ourselves: size and identity.
+        """
+        try:
+            now = self._places.stat(file_index)
+        except StorageError:
+            return False
+        with self._lock:
+            then = self.stats.get(file_index)
+        if self.finished:
+            return then is not None and now == then
+        if now is None or now.size != self.layout.lengths[file_index]:
+            return False
+        return then is None or now.inode == then.inode
+
+    def remember_stats(self, numbers: Iterable[int] | None = None) -> None:
+        """Take what the files look like now as right, for `check_unchanged`."""
+        for number in range(len(self.layout.lengths)) if numbers is None else numbers:
+            self.stats[number] = self._places.stat(number)
+
+    # Opening, for the pool and the sources.
+
+    def _open_source(self, number: int) -> OpenFile:
+        return self._places.open_read(number)
+
+    def _open_pooled(self, number: int) -> OpenFile:
+        if self.finished:
+            return self._places.open_read(number)
+        return self._open_part(number)
+
+    def _open_part(self, number: int) -> OpenFile:
+        parts = self._places.parts(number)
+        handle = self._files.open_write(self._places.root, parts, create=True)
+        try:
+            found = self._files.fstat(handle)
+            if found.size != self.layout.lengths[number]:
+                if number in self._sized:
+                    raise StorageError(
+                        f"{handle.path} was changed by another program: "
+                        "stop, and start again to recheck it"
+                    )
+                self._files.truncate(handle, self.layout.lengths[number])
+                with self._lock:
+                    self._new_folders.update(parts[:depth] for depth in range(len(parts)))
+        except BaseException:
+            self._files.close(handle)
+            raise
+        self._sized.add(number)
+        self.stats[number] = found
+        return handle
+
+    # Keeping.
+
+    def mark_dirty(self, numbers: Iterable[int]) -> None:
+        """These files may have content that was not flushed."""
+        with self._lock:
+            self._dirty.update(numbers)
+
+    def checkpoint(self) -> None:
+        """Flush what was written and enter that in the record; cheap when nothing was.
+
+        After a failed flush the system may have forgotten what it could not write, so
+        from then on this raises; a new start rechecks what is in doubt.
+        """
+        if self._record is None:
+            return
+        with self._flushing:
+            if self._flush_error is not None:
+                raise self._flush_error
+            with self._lock:
+                position = self._record.position
+                dirty, self._dirty = self._dirty, set()
+                folders, self._new_folders = self._new_folders, set()
+            if not dirty and not folders and position == self._flushed_to:
+                return
+            try:
+                stamps = self._flush(dirty, folders)
+                self._record.checkpoint(position, stamps)
+            except StorageError as error:
+                self._flush_error = error
+                raise
+            self._flushed_to = self._record.position
+
+    def _flush(self, dirty: set[int], folders: Iterable[Parts]) -> dict[int, int]:
+        stamps = {}
+        for number in sorted(dirty):
+            handle = self._pool.acquire(number)
+            try:
+                self._files.sync(handle)
+                stamps[number] = self._files.fstat(handle).mtime_ns
+            finally:
+                self._pool.release(number)
+        for folder in folders:
+            self._files.sync_folder(self._places.root, folder)
+        return stamps
+
+    def finish(self, *, durable: bool = True) -> Path:
+        """Give the complete content its real name and tell it; done already: just tell it.
+
+        With `durable` it is flushed first and the record removed; without, `settle` does
+        that later, and a power loss in between is noticed and repaired at the next start.
+        Raises `StorageError` when pieces are missing, the name is taken, or the disk fails.
+        """
+        if self.finished:
+            return self.final_path
+        if not self.complete or self._record is None:
+            missing = len(self.verified) - self.verified.count
+            raise StorageError(f"{self.final_path} is not complete: {missing} pieces are missing")
+        for number, length in enumerate(self.layout.lengths):
+            if not length:
+                self._files.close(self._open_part(number))
+        if durable:
+            self.checkpoint()
+        self._places.finish(self._record, self._let_go)
+        self.finished = True
+        self.remember_stats()
+        if durable:
+            self.settle()
+        return self.final_path
+
+    def _let_go(self) -> None:
+        """Close everything (for systems that cannot rename an open file)."""
+        self._pool.close()
+        self._sources.close()
+
+    def settle(self) -> None:
+        """After `finish(durable=False)`: flush the content, then remove the record."""
+        if self._record is None or not self.finished:
+            return
+        with self._flushing:
+            dirty, self._dirty = self._dirty, set()
+            try:
+                self._flush(dirty, ())
+                self._places.sync_final(self._new_folders)
+            except StorageError as error:
+                self._dirty |= dirty
+                self._flush_error = error
+                raise
+            self._record.remove()
+            self._record = None
+
+    def close(self, clean: bool = True) -> None:
+        """Let go of all files; `clean` makes a last checkpoint, so that nothing is rechecked.
+
+        Raises `StorageError` when the checkpoint fails; everything is closed even then.
+        """
+        try:
+            if clean and self._record is not None:
+                if self.finished:
+                    self.settle()
+                else:
+                    self.checkpoint()
+        finally:
+            self._pool.close()
+            self._sources.close()
+            if self._record is not None:
+                self._record.close()
+            self._places.close()

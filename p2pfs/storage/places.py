@@ -1,0 +1,206 @@
+"""What the files of one torrent are called on this disk, before and after completion.
+
+Invariant: content in the making has a hidden name that bears the torrent's info hash, so
+that two torrents of one name never meet; a real name is only ever taken when it is free.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from p2pfs.errors import StorageError
+from p2pfs.formats.metainfo import Metainfo
+from p2pfs.formats.paths import MAX_COMPONENT_BYTES, disk_name, disk_paths, shorten
+from p2pfs.storage.files import Files, FileStat, OpenFile, Parts, Root
+from p2pfs.storage.layout import Layout
+from p2pfs.storage.resume import ResumeRecord
+
+__all__ = ["Places", "hidden_name"]
+
+_CHUNK = 256 * 1024
+
+
+def hidden_name(metainfo: Metainfo, kind: str) -> str:
+    """The name of our working file: kind is `part` (content) or `resume` (the record).
+
+    It begins with a dot, names the content for people, and cannot be the name of content.
+    """
+    tail = f".{metainfo.torrent_id.v1.hex()[:16]}.p2pfs-{kind}"
+    return "." + shorten(disk_name(metainfo.name), MAX_COMPONENT_BYTES - 1 - len(tail)) + tail
+
+
+class Places:
+    """Names of one torrent's files below an opened root, which it owns.
+
+    File i is at `top + inner[i]`; `final_top` is what `top` becomes by `finish`.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        root: Root,
+        layout: Layout,
+        *,
+        top: Parts,
+        final_top: Parts,
+        inner: Sequence[Parts],
+    ) -> None:
+        self._files = files
+        self.root = root
+        self.layout = layout
+        self.top = top
+        self.final_top = final_top
+        self.inner = inner
+        self._moved: set[int] = set()
+        self._merged = False
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of_download(cls, files: Files, root: Root, metainfo: Metainfo) -> Places:
+        """The places of a download into `root`."""
+        inner: list[Parts] = [()]
+        if metainfo.multi_file:
+            inner = disk_paths(entry.path for entry in metainfo.files)
+        return cls(
+            files,
+            root,
+            Layout.of(metainfo.files, metainfo.geometry),
+            top=(hidden_name(metainfo, "part"),),
+            final_top=(disk_name(metainfo.name),),
+            inner=inner,
+        )
+
+    @property
+    def final_path(self) -> Path:
+        """Where the content is once it is complete."""
+        return self.root.full(self.final_top)
+
+    def parts(self, number: int) -> Parts:
+        """What file `number` is called now."""
+        if number in self._moved:
+            return self.final(number)
+        return self.top + self.inner[number]
+
+    def final(self, number: int) -> Parts:
+        """What file `number` is called in the end."""
+        return self.final_top + self.inner[number]
+
+    def stat(self, number: int) -> FileStat | None:
+        """What is at the present place of a file; None when nothing is."""
+        with self._lock:
+            return self._files.stat(self.root, self.parts(number))
+
+    def open_read(self, number: int) -> OpenFile:
+        """Open a file at its present place for reading."""
+        with self._lock:
+            return self._files.open_read(self.root, self.parts(number))
+
+    def open_final(self, number: int) -> OpenFile:
+        """Open a file at its real name for reading, whatever our state is."""
+        return self._files.open_read(self.root, self.final(number))
+
+    def finish(self, record: ResumeRecord, let_go: Callable[[], None]) -> None:
+        """Move the content to its real name, which has to be free.
+
+        A folder that is there already is filled up: files in it that are equal stay,
+        one that differs is a `StorageError`. `let_go` closes open files where the system
+        does not rename those.
+        """
+        with self._lock:
+            if os.name == "nt":
+                let_go()
+            here = self._files.stat(self.root, self.top)
+            if here is None:
+                raise StorageError(f"{self.root.full(self.top)} was removed by another program")
+            record.finishing(here.inode)
+            there = self._files.stat(self.root, self.final_top)
+            if here.is_folder and there is not None and there.is_folder:
+                self._merge()
+            else:
+                self._files.rename_new(self.root, self.top, self.final_top)
+            self.top = self.final_top
+
+    def _merge(self) -> None:
+        self._merged = True
+        standing = []
+        for number in range(len(self.inner)):
+            there = self._files.stat(self.root, self.final(number))
+            if there is None:
+                continue
+            if self._files.stat(self.root, self.parts(number)) is None:
+                self._moved.add(number)  # by an earlier attempt
+            elif self._equal(number):
+                standing.append(number)
+            else:
+                raise StorageError(
+                    f"{self.root.full(self.final(number))} exists and differs: "
+                    "move it away, or choose another output folder"
+                )
+        for number in range(len(self.inner)):
+            if number in self._moved:
+                continue
+            if number in standing:
+                self._files.unlink(self.root, self.parts(number))
+            else:
+                self._files.rename_new(self.root, self.parts(number), self.final(number))
+            self._moved.add(number)
+        self.remove_folders()
+
+    def _equal(self, number: int) -> bool:
+        with_mine = self._files.open_read(self.root, self.parts(number))
+        try:
+            theirs = self.open_final(number)
+            try:
+                if self._files.fstat(theirs).size != self._files.fstat(with_mine).size:
+                    return False
+                return all(
+                    left == right
+                    for left, right in zip(
+                        self._content(with_mine), self._content(theirs), strict=False
+                    )
+                )
+            finally:
+                self._files.close(theirs)
+        finally:
+            self._files.close(with_mine)
+
+    def _content(self, handle: OpenFile) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(_CHUNK))
+        offset = 0
+        while count := self._files.pread_into(handle, buffer, offset):
+            offset += count
+            yield buffer[:count]
+
+    def remove_folders(self) -> None:
+        """Remove the folders of the hidden tree, innermost first; what is not ours stays."""
+        folders = {self.top + inner[:depth] for inner in self.inner for depth in range(len(inner))}
+        for folder in sorted(folders, key=len, reverse=True):
+            try:
+                self._files.remove_folder(self.root, folder)
+            except StorageError:
+                continue
+
+    def remove_parts(self) -> None:
+        """Remove what is left at hidden names."""
+        for inner in self.inner:
+            self._files.unlink(self.root, self.top + inner)
+        self.remove_folders()
+
+    def sync_final(self, new_folders: Iterable[Parts]) -> None:
+        """Make the real names survive a power loss; `new_folders` had not been flushed yet."""
+        depth = len(self.top)
+        folders: set[Parts] = {()}
+        for folder in new_folders:
+            folders.add(self.final_top + folder[depth:] if folder else ())
+        if self._merged:
+            for inner in self.inner:
+                folders.update(self.final_top + inner[:deep] for deep in range(len(inner)))
+        for folder in sorted(folders, key=len, reverse=True):
+            self._files.sync_folder(self.root, folder)
+
+    def close(self) -> None:
+        """Close the root."""
+        self._files.close_root(self.root)
