@@ -7,6 +7,8 @@ calls come from one thread (the event loop's).
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from p2pfs.errors import GeometryError
 
 __all__ = ["Assembler"]
@@ -15,7 +17,8 @@ __all__ = ["Assembler"]
 class Assembler:
     """A pool of reusable piece buffers, at most `budget_bytes` altogether.
 
-    A taken buffer counts until `release`. A budget below one piece still lets one piece in,
+    A piece goes by a key of the caller's choice (one budget serves many torrents). A taken
+    buffer counts until `release`. A budget below one piece still lets one piece in,
     so that a transfer can always move.
     """
 
@@ -27,20 +30,20 @@ class Assembler:
     def __init__(self, budget_bytes: int) -> None:
         self.budget = budget_bytes
         self.used = 0
-        self._pieces: dict[int, memoryview] = {}
+        self._pieces: dict[Hashable, memoryview] = {}
         self._idle: dict[int, list[bytearray]] = {}
         self._idle_bytes = 0
 
-    def __contains__(self, index: object) -> bool:
+    def __contains__(self, key: object) -> bool:
         """Whether the piece is being filled."""
-        return index in self._pieces
+        return key in self._pieces
 
-    def begin(self, index: int, size: int) -> bool:
-        """Make room for piece `index` of `size` bytes; False when it is over the budget.
+    def begin(self, key: Hashable, size: int) -> bool:
+        """Make room for piece `key` of `size` bytes; False when it is over the budget.
 
         A piece that is being filled already keeps its buffer and what is in it.
         """
-        if index in self._pieces:
+        if key in self._pieces:
             return True
         if self.used and self.used + size > self.budget:
             return False
@@ -52,7 +55,7 @@ class Assembler:
             self._shrink(self.budget - self.used - size)
             buffer = bytearray(size)
         self.used += size
-        self._pieces[index] = memoryview(buffer)
+        self._pieces[key] = memoryview(buffer)
         return True
 
     def _shrink(self, limit: int) -> None:
@@ -64,33 +67,33 @@ class Assembler:
             else:
                 del self._idle[size]
 
-    def view(self, index: int, begin: int, length: int) -> memoryview:
+    def view(self, key: Hashable, begin: int, length: int) -> memoryview:
         """The place of a block, to receive into directly.
 
         Raises `GeometryError` when the piece is not being filled or the block leaves it.
         """
-        piece = self._pieces.get(index)
+        piece = self._pieces.get(key)
         if piece is None or begin < 0 or begin + length > len(piece):
-            raise GeometryError(f"no room for {length} bytes at {begin} of piece {index}")
+            raise GeometryError(f"no room for {length} bytes at {begin} of piece {key}")
         return piece[begin : begin + length]
 
-    def put(self, index: int, begin: int, data: memoryview | bytes | bytearray) -> None:
+    def put(self, key: Hashable, begin: int, data: memoryview | bytes | bytearray) -> None:
         """Copy (a part of) a block to its place; errors as for `view`."""
         end = begin + len(data)
-        piece = self._pieces.get(index)
+        piece = self._pieces.get(key)
         if piece is None or begin < 0 or end > len(piece):
-            raise GeometryError(f"no room for {len(data)} bytes at {begin} of piece {index}")
+            raise GeometryError(f"no room for {len(data)} bytes at {begin} of piece {key}")
         piece[begin:end] = data
 
-    def take(self, index: int) -> memoryview:
+    def take(self, key: Hashable) -> memoryview:
         """The whole piece, which now belongs to the caller until `release`.
 
         Raises `GeometryError` when the piece is not being filled.
         """
         try:
-            return self._pieces.pop(index)
+            return self._pieces.pop(key)
         except KeyError:
-            raise GeometryError(f"piece {index} is not being filled") from None
+            raise GeometryError(f"piece {key} is not being filled") from None
 
     def release(self, buffer: memoryview) -> None:
         """Give back what `take` handed out, once; its bytes will be overwritten."""
@@ -102,8 +105,8 @@ class Assembler:
             self._idle.setdefault(size, []).append(owner)
             self._idle_bytes += size
 
-    def drop(self, index: int) -> None:
+    def drop(self, key: Hashable) -> None:
         """Forget a piece that is being filled; nothing to do when it is not."""
-        piece = self._pieces.pop(index, None)
+        piece = self._pieces.pop(key, None)
         if piece is not None:
             self.release(piece)

@@ -1,0 +1,169 @@
+"""Keeps one torrent announced: carries out what `swarm.announcing` decides.
+
+Invariant: one announce is under way at a time; a tracker's failure is waited out and
+told in `status`, never raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from p2pfs.errors import P2pfsError
+from p2pfs.formats.announce_http import AnnounceReply, AnnounceRequest, Event, PeerAddress
+from p2pfs.geometry import PeerId, TorrentId
+from p2pfs.swarm.announcing import AnnounceSchedule, Tiers
+
+__all__ = ["Announcer", "Transport"]
+
+log = logging.getLogger(__name__)
+
+NUMWANT: Final = 100
+GOODBYE_TIMEOUT: Final = 3.0
+
+
+class Transport(Protocol):
+    """Whatever carries an announce to a URL."""
+
+    async def announce(
+        self, url: str, request: AnnounceRequest, *, trusted: bool
+    ) -> AnnounceReply: ...
+
+    async def close(self) -> None: ...
+
+
+class Announcer:
+    """`totals` gives (uploaded, downloaded, left) in bytes; `found` takes new peers."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        tiers: Tiers,
+        trusted: frozenset[str],
+        *,
+        torrent_id: TorrentId,
+        peer_id: PeerId,
+        port: int,
+        key: bytes,
+        complete: bool,
+        partial_seed: bool,
+        totals: Callable[[], tuple[int, int, int]],
+        found: Callable[[Iterable[PeerAddress]], None],
+        rng: random.Random,
+    ) -> None:
+        self._transport = transport
+        self._tiers = tiers
+        self._trusted = trusted
+        self._torrent_id = torrent_id
+        self._peer_id = peer_id
+        self._port = port
+        self._key = key
+        self._partial_seed = partial_seed
+        self._totals = totals
+        self._found = found
+        self._loop = asyncio.get_running_loop()
+        self._schedule = AnnounceSchedule(self._loop.time(), rng, complete=complete)
+        self._tracker_ids: dict[str, bytes] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._current: str | None = None
+        self.status = "not announced yet" if tiers else "no tracker"
+        """What the trackers said last, in words."""
+
+    def start(self) -> None:
+        if self._tiers:
+            self._task = self._loop.create_task(self._run(), name="announcer")
+
+    def completed(self) -> None:
+        self._schedule.completed(self._loop.time())
+        self._wake.set()
+
+    def need_peers(self, hungry: bool) -> None:
+        before = self._schedule.next_at
+        self._schedule.need_peers(hungry)
+        if self._schedule.next_at < before:
+            self._wake.set()
+
+    async def stop(self) -> None:
+        """Announce `stopped`, for a short time at most."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        if self._schedule.stop():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._announce(), GOODBYE_TIMEOUT)
+
+    async def _run(self) -> None:
+        while True:
+            delay = self._schedule.next_at - self._loop.time()
+            if delay > 0:
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), delay)
+                continue
+            await self._announce()
+
+    async def _announce(self) -> None:
+        """Ask the trackers in order until one answers."""
+        event = self._schedule.event()
+        problem = ""
+        retry_in: float | None = None
+        urls = self._tiers.in_order()
+        if event is Event.STOPPED and self._current in urls:
+            urls = [self._current]
+        for url in urls:
+            try:
+                reply = await self._transport.announce(
+                    url, self._request(url, event), trusted=url in self._trusted
+                )
+            except P2pfsError as error:
+                problem = str(error)
+                log.warning("announce: %s", problem)
+                continue
+            if reply.failure is not None:
+                problem = f"{url} refused: {reply.failure}"
+                if reply.retry_in is not None and reply.retry_in > 0:
+                    retry_in = float(reply.retry_in)
+                continue
+            self._succeeded(url, event, reply)
+            return
+        self.status = problem
+        self._schedule.failed(self._loop.time(), retry_in)
+
+    def _request(self, url: str, event: Event) -> AnnounceRequest:
+        uploaded, downloaded, left = self._totals()
+        if event is Event.NONE and self._partial_seed:
+            event = Event.PAUSED  # BEP 21: there, but wanting nothing
+        return AnnounceRequest(
+            torrent_id=self._torrent_id,
+            peer_id=self._peer_id,
+            port=self._port,
+            uploaded=uploaded,
+            downloaded=downloaded,
+            left=left,
+            event=event,
+            numwant=0 if event is Event.STOPPED else NUMWANT,
+            key=self._key,
+            tracker_id=self._tracker_ids.get(url),
+        )
+
+    def _succeeded(self, url: str, event: Event, reply: AnnounceReply) -> None:
+        self._current = url
+        self._tiers.succeeded(url)
+        if reply.tracker_id is not None:
+            self._tracker_ids[url] = reply.tracker_id
+        self._schedule.succeeded(event, reply.interval, reply.min_interval, self._loop.time())
+        counts = ""
+        if reply.complete is not None and reply.incomplete is not None:
+            counts = f": {reply.complete} seeders, {reply.incomplete} leechers"
+        self.status = f"{url} answered{counts}" + (
+            f" (warning: {reply.warning})" if reply.warning else ""
+        )
+        if event is not Event.STOPPED:
+            self._found(reply.peers)

@@ -1,0 +1,57 @@
+"""Storage calls on worker threads, with back-pressure.
+
+Invariant: at most `HIGH_WATER` bytes (and one job more) wait for the disk before `busy`
+asks the owners of sockets to stop reading; below `LOW_WATER` they are told to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, ParamSpec, TypeVar
+
+__all__ = ["Disk"]
+
+WORKERS: Final = 2
+HIGH_WATER: Final = 16 * 1024 * 1024
+LOW_WATER: Final = 8 * 1024 * 1024
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Disk:
+    """A pool of threads for one client. `on_pressure(busy)` is called when `busy` changes."""
+
+    def __init__(self, on_pressure: Callable[[bool], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="p2pfs-disk")
+        self._on_pressure = on_pressure
+        self._waiting = 0
+        self.busy = False
+
+    def run(
+        self, weight: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """Run `call` on a worker; `weight` is the bytes of memory it holds on to."""
+        self._waiting += weight
+        if not self.busy and self._waiting > HIGH_WATER:
+            self.busy = True
+            self._on_pressure(True)
+        if kwargs:
+            raise TypeError("keyword arguments do not reach the worker")
+        future: asyncio.Future[T] = self._loop.run_in_executor(self._pool, call, *args)
+        if weight:
+            future.add_done_callback(lambda _: self._done(weight))
+        return future
+
+    def _done(self, weight: int) -> None:
+        self._waiting -= weight
+        if self.busy and self._waiting < LOW_WATER:
+            self.busy = False
+            self._on_pressure(False)
+
+    async def close(self) -> None:
+        """Wait for the jobs at hand, without holding up the loop."""
+        await asyncio.to_thread(self._pool.shutdown, wait=True)

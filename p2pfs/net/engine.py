@@ -1,0 +1,289 @@
+"""The composition root: a client that listens, dials, and runs torrents on one engine.
+
+Invariant: everything a client started (sockets, tasks, threads) ends with `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from p2pfs.errors import NetworkError, UsageError
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.formats.metainfo import Metainfo
+from p2pfs.formats.peer_id import make_peer_id
+from p2pfs.net.announcer import Announcer, Transport
+from p2pfs.net.connection import Connection
+from p2pfs.net.disk import Disk
+from p2pfs.net.exchange import Exchange
+from p2pfs.net.limits import DownLimit, UpLimit
+from p2pfs.net.listener import addresses_of, bind_first_free, is_any_address
+from p2pfs.net.progress import PeerInfo, Progress, Source
+from p2pfs.net.torrent import Torrent
+from p2pfs.storage.assembler import Assembler
+from p2pfs.storage.pieces import PieceStore
+from p2pfs.swarm.announcing import Tiers
+
+__all__ = ["Client", "PeerInfo", "Progress", "Source", "Torrent"]
+
+log = logging.getLogger(__name__)
+
+ASSEMBLY_BUDGET: Final = 32 * 1024 * 1024
+"""Bytes of pieces being put together, in all torrents of a client."""
+
+DIAL_TIMEOUT: Final = 15.0
+
+
+class Client:
+    """Seeds and downloads any number of torrents. Use as an async context manager.
+
+    `port`: the first of `port_tries` to listen on, 0 for any free one; `bind`: one address
+    instead of all; limits in bytes a second, for the whole client.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        port_tries: int = 5,
+        bind: str | None = None,
+        up_limit: float | None = None,
+        down_limit: float | None = None,
+    ) -> None:
+        for limit in (up_limit, down_limit):
+            if limit is not None and limit <= 0:
+                raise UsageError("a rate limit must be more than 0 bytes a second")
+        if not 0 <= port <= 65535:
+            raise UsageError(f"port {port} is outside 0..65535")
+        self._first_port = port
+        self._port_tries = port_tries
+        self._bind = bind
+        self._rates = (up_limit, down_limit)
+        self._rng = random.Random(os.urandom(16))
+        self._key = os.urandom(4).hex().encode()
+        self._torrents: dict[bytes, Torrent] = {}
+        self._connections: set[Connection] = set()
+        self._sockets: list[socket.socket] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._opening: set[asyncio.Task[None]] = set()
+        self._transport: Transport | None = None
+        self.addresses: list[tuple[str, int]] = []
+        """Host and port of each listening socket."""
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen. Raises `ListenError` when every port is taken."""
+        self._sockets = bind_first_free(self._bind, self._first_port, self._port_tries)
+        self.addresses = addresses_of(self._sockets)
+        self.port = self.addresses[0][1]
+        loop = asyncio.get_running_loop()
+        self.disk = Disk(self._disk_pressure)
+        self.assembler = Assembler(ASSEMBLY_BUDGET)
+        self.up_limit = UpLimit(self._rates[0], self._pump)
+        self.down_limit = DownLimit(self._rates[1])
+        self._tasks = [loop.create_task(self._accept_forever(sock)) for sock in self._sockets]
+
+    async def close(self) -> None:
+        """Leave every swarm and let go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for sock in self._sockets:
+            sock.close()
+        await asyncio.gather(*(torrent.close() for torrent in list(self._torrents.values())))
+        for connection in list(self._connections):
+            connection.close("the client is closed")
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        await asyncio.sleep(0)
+        if self._transport is not None:
+            await self._transport.close()
+        if self._sockets:
+            await self.disk.close()
+        self._sockets = []
+
+    async def __aenter__(self) -> Client:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def torrents(self) -> list[Torrent]:
+        return list(self._torrents.values())
+
+    async def seed(
+        self,
+        metainfo: Metainfo,
+        path: Path | str,
+        *,
+        have: Bitfield | None = None,
+        trackers: Sequence[str] = (),
+        verify: bool = True,
+    ) -> Torrent:
+        """Seed the content at `path`: all of it, or as a partial seeder the pieces in `have`.
+
+        With `verify` it is hashed first, and what differs is not offered. `trackers` are
+        asked before those of the metainfo. Raises `StorageError`, `UsageError`.
+        """
+        self._refuse_twice(metainfo)
+        store = await self.disk.run(0, _open_seed, metainfo, Path(path), have, verify)
+        nothing = Bitfield(metainfo.geometry.piece_count)
+        return await self._run(store, trackers, wanted=nothing)
+
+    async def download(
+        self,
+        metainfo: Metainfo,
+        output_dir: Path | str = "output",
+        *,
+        trackers: Sequence[str] = (),
+    ) -> Torrent:
+        """Download into `output_dir`, resuming what is there; `Torrent.wait` tells the end.
+
+        Raises `StorageError`, `UsageError`.
+        """
+        self._refuse_twice(metainfo)
+        store = await self.disk.run(0, PieceStore.open_download, metainfo, Path(output_dir))
+        return await self._run(store, trackers, wanted=None)
+
+    def _refuse_twice(self, metainfo: Metainfo) -> None:
+        if metainfo.torrent_id.v1 in self._torrents:
+            raise UsageError(f"{metainfo.name} is open in this client already")
+
+    async def _run(
+        self, store: PieceStore, trackers: Sequence[str], *, wanted: Bitfield | None
+    ) -> Torrent:
+        metainfo = store.metainfo
+        torrent = Torrent(self, store, make_peer_id(os.urandom), self._rng, wanted=wanted)
+        chosen = tuple(dict.fromkeys(trackers))
+        tiers = [*([chosen] if chosen else []), *metainfo.trackers]
+        transfer = torrent.exchange.transfer
+        torrent.announcer = Announcer(
+            self._announces(),
+            Tiers(tiers, self._rng),
+            frozenset(chosen),
+            torrent_id=metainfo.torrent_id,
+            peer_id=torrent.exchange.peer_id,
+            port=self.port,
+            key=self._key,
+            complete=transfer.have.complete,
+            partial_seed=transfer.finished and not transfer.have.complete,
+            totals=lambda: _totals(torrent),
+            found=torrent.found_peers,
+            rng=self._rng,
+        )
+        self._torrents[metainfo.torrent_id.v1] = torrent
+        await torrent.start()
+        return torrent
+
+    def _announces(self) -> Transport:
+        if self._transport is None:
+            from p2pfs.net.announce_client import AnnounceClient
+
+            self._transport = AnnounceClient()
+        return self._transport
+
+    def forget(self, torrent: Torrent) -> None:
+        """A torrent is closing."""
+        self._torrents.pop(torrent.metainfo.torrent_id.v1, None)
+
+    # -- connections
+
+    async def _accept_forever(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listener)
+            except OSError as error:
+                log.warning("accept: %s", error)
+                await asyncio.sleep(0.1)
+                continue
+            sock.setblocking(False)
+            connection = Connection(self, address[:2], None)
+            self._connections.add(connection)
+            task = loop.create_task(self._open(connection, sock))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _open(self, connection: Connection, sock: socket.socket) -> None:
+        try:
+            await connection.open(sock)
+        except OSError:
+            self._connections.discard(connection)
+            sock.close()
+
+    async def dial(self, address: tuple[str, int], exchange: Exchange) -> None:
+        """Connect to a peer. Raises `OSError`, `TimeoutError`."""
+        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if self._bind is not None and not is_any_address(self._bind):
+                if (":" in self._bind) != (family == socket.AF_INET6):
+                    raise NetworkError(f"{address[0]} cannot be reached from {self._bind}")
+                sock.bind((self._bind, 0))
+            await asyncio.wait_for(loop.sock_connect(sock, address), DIAL_TIMEOUT)
+            connection = Connection(self, address, exchange)
+            self._connections.add(connection)
+            await connection.open(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def find_exchange(self, info_hash: bytes) -> Exchange | None:
+        torrent = self._torrents.get(info_hash)
+        return None if torrent is None else torrent.exchange
+
+    def connection_closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        exchange = connection.exchange
+        if connection.outgoing and connection.peer is None and exchange is not None:
+            torrent = self._torrents.get(exchange.info_hash)
+            if torrent is not None:
+                torrent.connection_failed(connection)
+
+    # -- limits
+
+    @property
+    def disk_busy(self) -> bool:
+        return self.disk.busy
+
+    def _disk_pressure(self, busy: bool) -> None:
+        if not busy:
+            for connection in self._connections:
+                connection.stream.resume()
+
+    def _pump(self) -> None:
+        """Answer requests in all torrents while the upload limit allows."""
+        torrents = list(self._torrents.values())
+        idle = 0
+        while torrents and idle < len(torrents):
+            if not self.up_limit.may_send():
+                return
+            torrent = torrents.pop(0)
+            torrents.append(torrent)
+            sent = torrent.exchange.serve_one()
+            self.up_limit.sent(sent)
+            idle = 0 if sent else idle + 1
+
+
+def _open_seed(metainfo: Metainfo, path: Path, have: Bitfield | None, verify: bool) -> PieceStore:
+    return PieceStore.open_seed(metainfo, path, have=have, verify=verify)
+
+
+def _totals(torrent: Torrent) -> tuple[int, int, int]:
+    progress = torrent.progress()
+    return progress.uploaded, progress.downloaded, progress.bytes_total - progress.bytes_done

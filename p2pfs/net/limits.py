@@ -1,0 +1,84 @@
+"""The process-wide rate limits: one token bucket each way, and who waits for them.
+
+Invariant: while a limit is set, no block leaves and no byte is received without tokens;
+whoever found none is woken when there are some again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from p2pfs.net.stream import RECEIVE_BUFFER, Stream
+from p2pfs.swarm.rates import TokenBucket
+
+__all__ = ["DownLimit", "UpLimit"]
+
+
+class DownLimit:
+    """Doles out what may be received."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._bucket = TokenBucket(rate, self._loop.time())
+        self._waiting: list[Stream] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def allowance(self) -> int:
+        """Bytes that may be received by one call now; 0 for none."""
+        if self._bucket.rate is None:
+            return RECEIVE_BUFFER
+        return int(min(self._bucket.available(self._loop.time()), RECEIVE_BUFFER))
+
+    def took(self, amount: int, stream: Stream) -> None:
+        """`amount` bytes came in; the stream is paused when that was all."""
+        if self._bucket.rate is None:
+            return
+        self._bucket.take(amount, self._loop.time())
+        if self.allowance() < 1:
+            self.wait(stream)
+
+    def wait(self, stream: Stream) -> None:
+        """Pause `stream` until there are tokens again."""
+        stream.pause()
+        if stream not in self._waiting:
+            self._waiting.append(stream)
+        if self._timer is None:
+            delay = max(0.005, self._bucket.wait(self._loop.time()))
+            self._timer = self._loop.call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        waiting, self._waiting = self._waiting, []
+        for stream in waiting[1:] + waiting[:1]:
+            stream.resume()
+
+
+class UpLimit:
+    """Says when blocks may go out; `pump` is called again when tokens have come back."""
+
+    def __init__(self, rate: float | None, pump: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._bucket = TokenBucket(rate, self._loop.time())
+        self.pump = pump
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def limited(self) -> bool:
+        return self._bucket.rate is not None
+
+    def may_send(self) -> bool:
+        """Whether a block may go out now; if not, `pump` is called later."""
+        if self._bucket.available(self._loop.time()) > 0:
+            return True
+        if self._timer is None:
+            delay = max(0.002, self._bucket.wait(self._loop.time()))
+            self._timer = self._loop.call_later(delay, self._wake)
+        return False
+
+    def sent(self, amount: int) -> None:
+        self._bucket.take(amount, self._loop.time())
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.pump()

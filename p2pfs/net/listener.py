@@ -1,0 +1,99 @@
+"""Listening sockets: one port on both address families, the first free one of a few.
+
+Invariant: either every family that this machine has is listened on under one port
+number, or `ListenError` is raised and nothing is left open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Sequence
+
+from p2pfs.errors import ListenError
+
+__all__ = ["bind_first_free", "bind_port", "is_any_address"]
+
+BACKLOG = 512
+_ANY = ("", "0.0.0.0", "::", "*")
+
+
+def is_any_address(host: str | None) -> bool:
+    """Whether `host` stands for every address of this machine."""
+    return host is None or host in _ANY
+
+
+def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where reuse means stealing
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_port(host: str | None, port: int) -> list[socket.socket]:
+    """Listening, non-blocking TCP sockets at `port` (0: any free one).
+
+    Without a particular `host`, IPv4 and IPv6; a family that the machine lacks is left
+    out. Raises `OSError`.
+    """
+    if not is_any_address(host):
+        assert host is not None
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return [_bind(family, str(address[0]), port)]
+    for attempt in range(10):
+        first = _bind(socket.AF_INET, "0.0.0.0", port)
+        try:
+            return [first, _bind(socket.AF_INET6, "::", first.getsockname()[1])]
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return [first]
+            first.close()
+            if port or attempt == 9:
+                raise
+    raise AssertionError
+
+
+def bind_first_free(host: str | None, port: int, tries: int) -> list[socket.socket]:
+    """Sockets at the first free port of `port` .. `port + tries - 1`.
+
+    Raises `ListenError` that names the ports tried.
+    """
+    last = min(port + tries - 1, 65535) if port else 0
+    reason = ""
+    for candidate in range(port, last + 1):
+        try:
+            return bind_port(host, candidate)
+        except socket.gaierror as error:
+            raise ListenError(f"cannot listen on {host}: {error.strerror}") from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                break
+    where = f"port {port}" if last == port else f"any of the ports {port} to {last}"
+    raise ListenError(
+        f"cannot listen on {where}{'' if is_any_address(host) else f' of {host}'}: {reason}; "
+        "choose another first port with -p (0 takes any free one)"
+    )
+
+
+def addresses_of(sockets: Sequence[socket.socket]) -> list[tuple[str, int]]:
+    """Host and port of each socket."""
+    found = []
+    for sock in sockets:
+        with contextlib.suppress(OSError):
+            found.append(sock.getsockname()[:2])
+    return found

@@ -1,0 +1,71 @@
+"""What a torrent tells about itself, as values.
+
+Invariant: snapshots only; nothing here changes once it was handed out. Byte counts are
+payload, rates are bytes a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PeerInfo", "Progress", "Source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was exchanged with one peer, also after it left."""
+
+    address: str
+    client: str
+    bytes_down: int
+    bytes_up: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """One connection. `direction` is `in` or `out`; `pieces` how many the peer has."""
+
+    address: str
+    client: str
+    direction: str
+    down_rate: float
+    up_rate: float
+    pieces: int
+    bytes_down: int
+    bytes_up: int
+    am_choking: bool
+    am_interested: bool
+    peer_choking: bool
+    peer_interested: bool
+    snubbed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A torrent at one moment.
+
+    `state`: checking, downloading, seeding, stopped or error. `missing`: the pieces that
+    no connected peer has, filled once nothing else is left to fetch; `asked`: the peers
+    that were connected since the start. `wasted`: bytes that came and were of no use.
+    `error`: what the disk said, while it cannot be written.
+    """
+
+    name: str
+    state: str
+    pieces_done: int
+    pieces_total: int
+    bytes_done: int
+    bytes_total: int
+    down_rate: float
+    up_rate: float
+    eta: float | None
+    peers: int
+    downloaded: int
+    uploaded: int
+    wasted: int
+    hash_failures: int
+    sources: tuple[Source, ...]
+    missing: tuple[int, ...]
+    asked: int
+    error: str | None
+    tracker: str

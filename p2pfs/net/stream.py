@@ -1,0 +1,373 @@
+"""Bytes and file ranges out, chunks in: one connection's socket, in two implementations.
+
+Invariant: what is queued goes out in order and unaltered, or the stream closes; a file
+that ends early never leaves a message half sent on an open connection.
+
+`SocketStream` owns a non-blocking socket: it receives into one buffer that all streams
+of a loop share, and file ranges go out by `sendfile` without passing through Python.
+`TransportStream` does the same over an asyncio transport, where a loop cannot watch
+sockets (Windows) or the bytes have to be changed on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import deque
+from typing import Final, Protocol
+
+from p2pfs.errors import NetworkError, StorageError
+
+__all__ = [
+    "FileSource",
+    "SocketStream",
+    "Stream",
+    "StreamHandler",
+    "TransportStream",
+    "open_stream",
+]
+
+RECEIVE_BUFFER: Final = 1024 * 1024
+LOW_WATER: Final = 64 * 1024
+WRITE_AT_ONCE: Final = 1024 * 1024
+"""Bytes after which one stream lets the others have their turn."""
+
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
+HAS_SENDFILE: Final = hasattr(os, "sendfile") and hasattr(socket, "AF_UNIX")
+
+
+class FileSource(Protocol):
+    """A file whose ranges can be sent."""
+
+    def fileno(self) -> int:
+        """A descriptor open for reading now; raises `StorageError` when there is none."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes; raises `StorageError`. Blocks: for worker threads."""
+        ...
+
+
+class StreamHandler(Protocol):
+    """What a stream tells its owner. Calls never nest inside the owner's own calls."""
+
+    def receive_allowance(self) -> int:
+        """How many bytes may be received now; 0 pauses until `resume`."""
+        ...
+
+    def data_received(self, data: memoryview) -> None:
+        """`data` is valid until this returns."""
+        ...
+
+    def drained(self) -> None:
+        """The queue fell below the low-water mark."""
+        ...
+
+    def closed(self, error: Exception | None) -> None:
+        """Called once. None: the other end closed in order."""
+        ...
+
+
+class Stream(Protocol):
+    @property
+    def queued(self) -> int:
+        """Bytes written and not yet taken by the system."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def send_file(self, source: FileSource, offset: int, length: int) -> None: ...
+
+    def flush(self) -> None:
+        """Send as much as the system takes; the rest follows by itself."""
+        ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def close(self, error: Exception | None = None) -> None:
+        """Close at once; what is queued is dropped. `closed` is called unless it was before."""
+        ...
+
+
+class _Range:
+    """What is left to send of a file range."""
+
+    __slots__ = ("length", "offset", "source")
+
+    def __init__(self, source: FileSource, offset: int, length: int) -> None:
+        self.source = source
+        self.offset = offset
+        self.length = length
+
+
+_buffers: dict[int, memoryview] = {}
+
+
+def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    """One receive buffer for a loop: a chunk is used up before the next is received."""
+    buffer = _buffers.get(id(loop))
+    if buffer is None:
+        _buffers.clear()  # a loop that ended leaves its buffer behind
+        buffer = _buffers[id(loop)] = memoryview(bytearray(RECEIVE_BUFFER))
+    return buffer
+
+
+class SocketStream:
+    """A stream on a connected, non-blocking socket, driven by the loop's readiness calls."""
+
+    def __init__(self, sock: socket.socket, handler: StreamHandler) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._handler = handler
+        self._buffer = _shared_buffer(self._loop)
+        self._queue: deque[bytes | _Range] = deque()
+        self.queued = 0
+        self._waiting = False
+        self._reading = False
+        self._closed = False
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.resume()
+
+    def resume(self) -> None:
+        if not self._reading and not self._closed:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._readable)
+
+    def pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def _readable(self) -> None:
+        allowance = self._handler.receive_allowance()
+        if allowance <= 0:
+            self.pause()
+            return
+        buffer = self._buffer
+        try:
+            count = self._sock.recv_into(buffer, min(allowance, RECEIVE_BUFFER))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.close(error)
+            return
+        if count == 0:
+            self._finish(None)
+            return
+        self._handler.data_received(buffer[:count])
+
+    def write(self, data: bytes) -> None:
+        self._queue.append(data)
+        self.queued += len(data)
+
+    def send_file(self, source: FileSource, offset: int, length: int) -> None:
+        self._queue.append(_Range(source, offset, length))
+        self.queued += length
+
+    def flush(self) -> None:
+        if not self._waiting and self._queue and not self._closed:
+            self._write_some()
+
+    def _writable(self) -> None:
+        above = self.queued > LOW_WATER
+        self._write_some()
+        if above and self.queued <= LOW_WATER and not self._closed:
+            self._handler.drained()
+
+    def _write_some(self) -> None:
+        queue = self._queue
+        budget = WRITE_AT_ONCE
+        try:
+            while queue and budget > 0:
+                sent = self._send_first()
+                self.queued -= sent
+                budget -= sent
+        except (BlockingIOError, InterruptedError):
+            pass
+        except (OSError, StorageError) as error:
+            self.close(error)
+            return
+        if bool(queue) != self._waiting:
+            self._waiting = bool(queue)
+            if queue:
+                self._loop.add_writer(self._fd, self._writable)
+            else:
+                self._loop.remove_writer(self._fd)
+
+    def _send_first(self) -> int:
+        """Send from the head of the queue: a run of bytes, or of one file range."""
+        queue = self._queue
+        item = queue[0]
+        if isinstance(item, _Range):
+            sent = self._send_range(item)
+            if sent == 0:
+                raise StorageError("a file ended before the block that was promised from it")
+            item.offset += sent
+            item.length -= sent
+            if item.length == 0:
+                queue.popleft()
+            return sent
+        data = queue.popleft()
+        assert isinstance(data, bytes)
+        if queue and not isinstance(queue[0], _Range):
+            parts = [data]
+            while queue and isinstance(queue[0], bytes):
+                parts.append(queue.popleft())  # type: ignore[arg-type]
+            data = b"".join(parts)
+        try:
+            sent = self._sock.send(data, _MORE if queue else 0)
+        except (BlockingIOError, InterruptedError):
+            queue.appendleft(data)
+            raise
+        if sent < len(data):
+            queue.appendleft(data[sent:])
+        return sent
+
+    def _send_range(self, item: _Range) -> int:
+        if HAS_SENDFILE:
+            return os.sendfile(self._fd, item.source.fileno(), item.offset, item.length)
+        return self._sock.send(item.source.read_at(item.offset, item.length))
+
+    def close(self, error: Exception | None = None) -> None:
+        self._finish(error or NetworkError("closed"))
+
+    def _finish(self, error: Exception | None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.pause()
+        if self._waiting:
+            self._loop.remove_writer(self._fd)
+        self._queue.clear()
+        self.queued = 0
+        self._sock.close()
+        self._loop.call_soon(self._handler.closed, error)
+
+
+class TransportStream(asyncio.Protocol):
+    """A stream on an asyncio transport; file ranges are read on a worker thread."""
+
+    def __init__(self, handler: StreamHandler) -> None:
+        self._handler = handler
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._queue: deque[bytes | _Range] = deque()
+        self.queued = 0
+        self._clear = asyncio.Event()
+        self._clear.set()
+        self._writer: asyncio.Task[None] | None = None
+        self._held: deque[bytes] = deque()
+        self._paused = False
+        self._closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=LOW_WATER)
+
+    def data_received(self, data: bytes) -> None:
+        self._held.append(data)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Pass on what came in, in pieces no larger than the allowance."""
+        while self._held and not self._paused and not self._closed:
+            data = self._held.popleft()
+            allowance = self._handler.receive_allowance()
+            if allowance <= 0:
+                self._held.appendleft(data)
+                self.pause()
+                return
+            if allowance < len(data):
+                self._held.appendleft(data[allowance:])
+                data = data[:allowance]
+            self._handler.data_received(memoryview(data))
+
+    def pause(self) -> None:
+        if not self._paused and self._transport is not None and not self._closed:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and self._transport is not None and not self._closed:
+            self._paused = False
+            self._transport.resume_reading()
+            self._hand_over()
+
+    def pause_writing(self) -> None:
+        self._clear.clear()
+
+    def resume_writing(self) -> None:
+        self._clear.set()
+
+    def write(self, data: bytes) -> None:
+        self._queue.append(data)
+        self.queued += len(data)
+
+    def send_file(self, source: FileSource, offset: int, length: int) -> None:
+        self._queue.append(_Range(source, offset, length))
+        self.queued += length
+
+    def flush(self) -> None:
+        if self._queue and self._writer is None and not self._closed:
+            self._writer = self._loop.create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        try:
+            while self._queue and not self._closed:
+                await self._clear.wait()
+                item = self._queue.popleft()
+                size = item.length if isinstance(item, _Range) else len(item)
+                if isinstance(item, _Range):
+                    data = await asyncio.to_thread(item.source.read_at, item.offset, item.length)
+                else:
+                    data = item
+                if self._closed or self._transport is None:
+                    return
+                self._transport.write(data)
+                above = self.queued > LOW_WATER
+                self.queued -= size
+                if above and self.queued <= LOW_WATER:
+                    self._handler.drained()
+        except (OSError, StorageError) as error:
+            self.close(error)
+        finally:
+            self._writer = None
+        self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish(exc)
+
+    def close(self, error: Exception | None = None) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        self._finish(error or NetworkError("closed"))
+
+    def _finish(self, error: Exception | None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._clear.set()
+        self._queue.clear()
+        self._held.clear()
+        self.queued = 0
+        self._loop.call_soon(self._handler.closed, error)
+
+
+async def open_stream(
+    sock: socket.socket, handler: StreamHandler, *, use_transport: bool | None = None
+) -> Stream:
+    """A stream on `sock` (connected, non-blocking): the loop's best kind unless told otherwise."""
+    loop = asyncio.get_running_loop()
+    if use_transport is None:
+        use_transport = not HAS_SENDFILE or not hasattr(loop, "add_reader")
+    if not use_transport:
+        return SocketStream(sock, handler)
+    _, stream = await loop.create_connection(lambda: TransportStream(handler), sock=sock)
+    return stream

@@ -1,0 +1,350 @@
+"""One torrent in a client: its exchange, its announces, whom it dials, how far it is.
+
+Invariant: `progress` can be asked for at any time and costs no I/O; `wait` ends only when
+every wanted piece is verified and the content has its real name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from p2pfs.errors import NetworkError, P2pfsError, StorageError
+from p2pfs.formats.announce_http import PeerAddress
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.formats.metainfo import Metainfo
+from p2pfs.formats.peer_id import client_name
+from p2pfs.geometry import PeerId
+from p2pfs.net.exchange import Exchange
+from p2pfs.net.progress import PeerInfo, Progress, Source
+from p2pfs.storage.pieces import PieceStore
+from p2pfs.swarm.peer_book import PeerBook
+
+if TYPE_CHECKING:
+    from p2pfs.net.announcer import Announcer
+    from p2pfs.net.connection import Connection
+    from p2pfs.net.engine import Client
+
+__all__ = ["Torrent"]
+
+log = logging.getLogger(__name__)
+
+TICK: Final = 0.25
+CHECKPOINT_EVERY: Final = 5.0
+HALF_OPEN: Final = 20
+WANT_CONNECTED: Final = 100
+HUNGRY_AFTER: Final = 3.0
+"""Seconds without any piece coming in after which more peers are asked for."""
+
+
+class Torrent:
+    """A torrent being downloaded or seeded; made by `Client.download` and `Client.seed`."""
+
+    announcer: Announcer
+
+    def __init__(
+        self,
+        client: Client,
+        store: PieceStore,
+        peer_id: PeerId,
+        rng: random.Random,
+        *,
+        wanted: Bitfield | None,
+    ) -> None:
+        self.metainfo: Metainfo = store.metainfo
+        self.name = store.metainfo.name
+        self._client = client
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._book = PeerBook(rng)
+        self.exchange = Exchange(
+            self, store, peer_id, client.disk, client.assembler, client.up_limit, rng, wanted
+        )
+        self._sources: dict[bytes, tuple[str, str, int, int]] = {}
+        self._asked: set[bytes] = set()
+        self._done: asyncio.Future[Path] = self._loop.create_future()
+        self._error: str | None = None
+        self._closed = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._dials: set[asyncio.Task[None]] = set()
+        self._last_gain = (self._loop.time(), 0)
+
+    async def start(self) -> None:
+        """Announce, dial and serve; called by the client once."""
+        if self.exchange.transfer.finished:
+            await self._finish()
+        self.announcer.start()
+        self._tasks = [
+            self._loop.create_task(self._tick_forever(), name="tick"),
+            self._loop.create_task(self._checkpoint_forever(), name="checkpoint"),
+        ]
+
+    # -- what users ask
+
+    @property
+    def info_hash(self) -> str:
+        """40 hexadecimal digits."""
+        return str(self.metainfo.torrent_id)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every piece is here (a partial seeder never is)."""
+        return self.exchange.transfer.have.complete
+
+    @property
+    def path(self) -> Path:
+        """Where the content is or will be."""
+        return self._store.final_path
+
+    def progress(self) -> Progress:
+        """How far it is, now."""
+        now = self._loop.time()
+        transfer = self.exchange.transfer
+        have, peers = transfer.have, transfer.peers
+        geometry = self.metainfo.geometry
+        total = geometry.total_length
+        done = self._bytes_of(have)
+        down_rate = sum(peer.down.rate(now) for peer in peers)
+        leeching = transfer.leeching
+        stuck = not transfer.finished and leeching.picker.everything_asked
+        missing = tuple(leeching.picker.unavailable()) if not transfer.finished else ()
+        if missing and not stuck and any(peer.interesting for peer in peers):
+            missing = ()
+        sources = self._all_sources()
+        return Progress(
+            name=self.name,
+            state=self._state(),
+            pieces_done=have.count,
+            pieces_total=geometry.piece_count,
+            bytes_done=done,
+            bytes_total=total,
+            down_rate=down_rate,
+            up_rate=sum(peer.up.rate(now) for peer in peers),
+            eta=(total - done) / down_rate if down_rate > 0 and not transfer.finished else None,
+            peers=len(peers),
+            downloaded=sum(source.bytes_down for source in sources),
+            uploaded=sum(source.bytes_up for source in sources),
+            wasted=leeching.wasted,
+            hash_failures=leeching.hash_failures,
+            sources=sources,
+            missing=missing,
+            asked=len(self._asked),
+            error=self._error,
+            tracker=self.announcer.status,
+        )
+
+    def _bytes_of(self, have: Bitfield) -> int:
+        geometry = self.metainfo.geometry
+        if have.complete:
+            return geometry.total_length
+        done = have.count * geometry.piece_length
+        last = geometry.piece_count - 1
+        if have[last]:
+            done -= geometry.piece_length - geometry.piece_size(last)
+        return done
+
+    def _state(self) -> str:
+        if self._closed:
+            return "stopped"
+        if self._error:
+            return "error"
+        return "seeding" if self.exchange.transfer.finished else "downloading"
+
+    def peers(self) -> list[PeerInfo]:
+        """The connections, in the order in which they came."""
+        now = self._loop.time()
+        return [
+            PeerInfo(
+                address=_label(peer.address),
+                client=client_name(peer.peer_id),
+                direction="out" if peer.outgoing else "in",
+                down_rate=peer.down.rate(now),
+                up_rate=peer.up.rate(now),
+                pieces=peer.session.peer_has.count,
+                bytes_down=peer.down.total,
+                bytes_up=peer.up.total,
+                am_choking=peer.session.am_choking,
+                am_interested=peer.session.am_interested,
+                peer_choking=peer.session.peer_choking,
+                peer_interested=peer.session.peer_interested,
+                snubbed=peer.pipeline.snubbed,
+            )
+            for peer in self.exchange.transfer.peers
+        ]
+
+    async def wait(self) -> Path:
+        """Until the content is complete; its path. `NetworkError` when it is closed before."""
+        return await asyncio.shield(self._done)
+
+    async def updates(self, interval: float = 0.5) -> AsyncIterator[Progress]:
+        """Progress every `interval` seconds, a last one when it is complete."""
+        while not self._done.done():
+            yield self.progress()
+            await asyncio.wait([self._done], timeout=interval)
+        yield self.progress()
+
+    def add_peers(self, addresses: Iterable[tuple[str, int]]) -> None:
+        """Addresses to dial beside those that the tracker tells."""
+        now = self._loop.time()
+        for address in addresses:
+            self._book.heard_of(address, now)
+        self._dial()
+
+    async def close(self) -> None:
+        """Leave the swarm: announce `stopped`, close the connections, save the state."""
+        if self._closed:
+            return
+        self._closed = True
+        self._client.forget(self)
+        tasks = [*self._tasks, *self._dials]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        goodbye = self._loop.create_task(self.announcer.stop())
+        await self.exchange.close("the torrent is closed")
+        with contextlib.suppress(StorageError):
+            await self._client.disk.run(0, self._store.close)
+        await goodbye
+        if not self._done.done():
+            self._done.set_exception(NetworkError(f"{self.name} was closed before it was complete"))
+            self._done.exception()  # nobody need be waiting
+
+    # -- what the exchange tells
+
+    def peer_joined(self, connection: Connection, peer_id: bytes) -> None:
+        self._asked.add(peer_id)
+        if connection.outgoing:
+            self._book.connected(connection.address)
+
+    def peer_left(self, connection: Connection) -> None:
+        peer = connection.peer
+        assert peer is not None
+        self._note_source(peer.peer_id, peer.address, peer.down.total, peer.up.total)
+        if connection.outgoing:
+            gained = peer.down.total + peer.up.total > 0
+            self._book.disconnected(connection.address, self._loop.time(), failed=not gained)
+
+    def met_ourselves(self, connection: Connection) -> None:
+        if connection.outgoing:
+            self._book.is_ourselves(connection.address)
+
+    def is_banned(self, host: str, peer_id: bytes) -> bool:
+        return self._book.is_banned(host, peer_id, self._loop.time())
+
+    def ban(self, host: str, peer_id: bytes) -> None:
+        self._book.ban(host, peer_id, self._loop.time())
+
+    def nothing_to_exchange(self, connection: Connection) -> None:
+        self._book.nothing_to_gain(connection.address)
+
+    def completed(self) -> None:
+        self._tasks.append(self._loop.create_task(self._finish(), name="finish"))
+
+    def disk_failed(self, error: StorageError | None) -> None:
+        self._error = None if error is None else str(error)
+
+    # -- work of its own
+
+    async def _finish(self) -> None:
+        """Every wanted piece is there: give the content its name, tell the tracker."""
+        if self._done.done():
+            return
+        while self.complete:
+            try:
+                path = await self._client.disk.run(0, self._store.finish)
+            except StorageError as error:
+                self.disk_failed(error)
+                await asyncio.sleep(CHECKPOINT_EVERY)
+                continue
+            self.disk_failed(None)
+            self.announcer.completed()
+            if not self._done.done():
+                self._done.set_result(path)
+            return
+        if not self._done.done():  # a partial seeder has all that it wants
+            self._done.set_result(self._store.final_path)
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self.exchange.tick()
+            self._look_hungry()
+            self._dial()
+
+    async def _checkpoint_forever(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_EVERY)
+            if self._store.finished:
+                continue
+            try:
+                await self._client.disk.run(0, self._store.checkpoint)
+            except StorageError as error:
+                log.error("%s", error)
+
+    def _look_hungry(self) -> None:
+        """Ask the tracker for peers sooner while nothing comes in."""
+        now = self._loop.time()
+        count = self.exchange.transfer.have.count
+        if count != self._last_gain[1]:
+            self._last_gain = (now, count)
+        unserved = not self.exchange.transfer.finished and now - self._last_gain[0] > HUNGRY_AFTER
+        self.announcer.need_peers(unserved)
+
+    def found_peers(self, peers: Iterable[PeerAddress]) -> None:
+        """Addresses from a tracker."""
+        self.add_peers((peer.host, peer.port) for peer in peers)
+
+    def _dial(self) -> None:
+        if self._closed:
+            return
+        room = min(HALF_OPEN - len(self._dials), WANT_CONNECTED - len(self.exchange.connections))
+        if room <= 0:
+            return
+        if not self.complete and not self.exchange.transfer.finished:
+            self._book.gain_possible()
+        for address in self._book.to_dial(room, self._loop.time()):
+            task = self._loop.create_task(self._dial_one(address))
+            self._dials.add(task)
+            task.add_done_callback(self._dials.discard)
+
+    async def _dial_one(self, address: tuple[str, int]) -> None:
+        try:
+            await self._client.dial(address, self.exchange)
+        except (OSError, P2pfsError, TimeoutError) as error:
+            log.info("cannot connect to %s: %s", _label(address), error)
+            self._book.disconnected(address, self._loop.time(), failed=True)
+
+    def connection_failed(self, connection: Connection) -> None:
+        """An outgoing connection that ended before its handshake was through."""
+        self._book.disconnected(connection.address, self._loop.time(), failed=True)
+
+    def _note_source(self, peer_id: bytes, address: tuple[str, int], down: int, up: int) -> None:
+        old = self._sources.get(peer_id, ("", "", 0, 0))
+        self._sources[peer_id] = (
+            _label(address),
+            client_name(peer_id),
+            old[2] + down,
+            old[3] + up,
+        )
+
+    def _all_sources(self) -> tuple[Source, ...]:
+        found = dict(self._sources)
+        for peer in self.exchange.transfer.peers:
+            old = found.get(peer.peer_id, ("", "", 0, 0))
+            found[peer.peer_id] = (
+                _label(peer.address),
+                client_name(peer.peer_id),
+                old[2] + peer.down.total,
+                old[3] + peer.up.total,
+            )
+        return tuple(Source(*values) for values in found.values())
+
+
+def _label(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,199 @@
+"""The download side of one torrent: interest, requests, arrivals, blame.
+
+Invariant: interest in a peer is true exactly while it has a piece that is needed, choked
+or not (PROTOCOL of BEP 3); no request is lost: each is outstanding at a peer, answered,
+or free for others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.geometry import BlockRequest, Geometry
+from p2pfs.swarm.blame import Blame
+from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Store, Verify
+from p2pfs.swarm.peer import Peer
+from p2pfs.swarm.picker import Picker, PieceState
+from p2pfs.swarm.session import BlockArrived
+
+__all__ = ["Leeching"]
+
+RETRY_AFTER = 0.25
+"""Seconds between two searches for end-game blocks at one peer that has room."""
+
+
+class Leeching:
+    """Decides what to ask of whom, and what to make of the answers."""
+
+    def __init__(
+        self, geometry: Geometry, have: Bitfield, rng: random.Random, wanted: Bitfield | None
+    ) -> None:
+        self.picker = Picker(geometry, have, rng, wanted)
+        self.effects: list[Effect] = []
+        self.suspended = False
+        """While true nothing is asked for (the disk cannot take it)."""
+        self.wasted = 0
+        self.hash_failures = 0
+        self._geometry = geometry
+        self._blame = Blame()
+        self._suspects: set[object] = set()
+        self._peers: list[Peer] = []
+        self._refill = False
+
+    @property
+    def finished(self) -> bool:
+        return self.picker.remaining == 0
+
+    # -- what peers have
+
+    def joined(self, peer: Peer) -> None:
+        self._peers.append(peer)
+
+    def left(self, peer: Peer) -> None:
+        self._peers.remove(peer)
+        session = peer.session
+        self._release(peer, tuple(session.outstanding))
+        session.outstanding.clear()
+        self.picker.source_left(session.peer_has, peer.joined_complete)
+
+    def bitfield(self, peer: Peer) -> None:
+        has = peer.session.peer_has
+        peer.joined_complete = has.complete
+        self.picker.source_joined(has)
+        peer.interesting = self.picker.remaining if has.complete else self.picker.needed_of(has)
+        peer.session.set_interested(peer.interesting > 0)
+
+    def has(self, peer: Peer, piece: int) -> None:
+        self.picker.source_has(piece)
+        if self.picker.is_needed(piece):
+            peer.interesting += 1
+            peer.session.set_interested(True)
+            peer.retry_at = 0.0
+
+    # -- requests
+
+    def choked(self, peer: Peer, lost: Sequence[BlockRequest]) -> None:
+        self._release(peer, lost)
+
+    def _release(self, peer: Peer, blocks: Sequence[BlockRequest]) -> None:
+        if blocks:
+            self.picker.released(peer, blocks)
+            self._refill = True
+
+    def top_up(self, peer: Peer, now: float) -> None:
+        """Send the peer as many requests as its pipeline has room for."""
+        session = peer.session
+        if session.peer_choking or not peer.interesting or self.suspended:
+            return
+        room = peer.pipeline.room(len(session.outstanding))
+        if room <= 0:
+            return
+        has = session.peer_has
+        blocks = self.picker.pick(peer, has, room, now, alone=peer in self._suspects)
+        if len(blocks) < room and now >= peer.retry_at:
+            again = self.picker.pick_again(peer, has, room - len(blocks), now)
+            if not again:
+                peer.retry_at = now + RETRY_AFTER
+            blocks += again
+        if blocks:
+            session.request(blocks, now)
+
+    def refill(self, now: float) -> None:
+        """Give blocks that became free to whoever has room."""
+        if self._refill:
+            self._refill = False
+            for peer in self._peers:
+                self.top_up(peer, now)
+
+    def tick(self, now: float) -> None:
+        for peer in self._peers:
+            outstanding = peer.session.outstanding
+            if peer.pipeline.check(now, peer.session.last_block_at, len(outstanding)):
+                late = tuple(outstanding)[1:]
+                self._release(peer, late)
+                peer.session.cancel(late)
+            self.top_up(peer, now)
+        self.refill(now)
+
+    # -- arrivals
+
+    def arrived(self, peer: Peer, event: BlockArrived) -> None:
+        block, data, waited = event
+        peer.down.add(block.length)
+        if waited is not None:
+            peer.pipeline.arrived(waited)
+        wanted, complete, also_asked = self.picker.arrived(peer, block)
+        if not wanted:
+            peer.wasted += block.length
+            self.wasted += block.length
+            return
+        self.effects.append(Store(block, data))
+        for other in also_asked:
+            if isinstance(other, Peer):
+                other.session.cancel((block,))
+        if complete:
+            piece = block.piece
+            self.effects.append(Verify(piece, self._blame.wants_digests(piece)))
+
+    def verified(self, piece: int, digests: Sequence[bytes]) -> None:
+        """`piece` is right and on disk. `digests` as asked for by `Verify`, else empty."""
+        picker = self.picker
+        if picker.state(piece) is not PieceState.CHECKING:
+            return
+        picker.verified(piece)
+        for peer in self._peers:
+            if peer.session.peer_has[piece]:
+                peer.interesting -= 1
+                if not peer.interesting:
+                    peer.session.set_interested(False)
+        if digests:
+            self._condemn(self._blame.passed(piece, digests))
+        if not picker.remaining:
+            self.effects.append(Completed())
+
+    def rejected(self, piece: int, digests: Sequence[bytes]) -> None:
+        """`piece` failed its hash; `digests` are the SHA-1 of its blocks."""
+        if self.picker.state(piece) is not PieceState.CHECKING:
+            return
+        self.hash_failures += 1
+        self.wasted += self._geometry.piece_size(piece)
+        guilty = self._blame.failed(piece, self.picker.givers(piece), digests)
+        self.picker.rejected(piece)
+        self._refill = True
+        self._condemn(guilty)
+
+    def _condemn(self, guilty: set[object]) -> None:
+        for peer in guilty:
+            if isinstance(peer, Peer) and peer in self._peers:
+                reason = "sent data that fails the hash"
+                self.effects.append(Close(peer, reason, banned=True))
+        self._suspects = self._blame.suspects()
+
+    # -- the disk
+
+    def write_failed(self, piece: int) -> None:
+        """`piece` could not be written: wanted again, but nothing is asked for until `resume`."""
+        if self.picker.state(piece) is PieceState.CHECKING:
+            self.picker.rejected(piece, exclusive=False)
+        self.suspend()
+
+    def suspend(self) -> None:
+        """Take back every request; what was stored so far stays."""
+        self.suspended = True
+        for peer in self._peers:
+            blocks = tuple(peer.session.outstanding)
+            peer.session.cancel(blocks)
+            self._release(peer, blocks)
+
+    def resume(self) -> None:
+        self.suspended = False
+        self._refill = True
+
+    def abandon(self, piece: int) -> None:
+        """What was stored of `piece` was lost: it is to be fetched whole."""
+        if self.picker.state(piece) is PieceState.IN_PROGRESS:
+            self.picker.rejected(piece, exclusive=False)
+            self.effects.append(Forget(piece))
+            self._refill = True

@@ -1,0 +1,64 @@
+"""One connected peer, as the decisions of a torrent see it.
+
+Invariant: a `Peer` lives exactly as long as its connection; it is compared by identity.
+"""
+
+from __future__ import annotations
+
+from p2pfs.swarm.pipeline import Pipeline
+from p2pfs.swarm.rates import RateMeter
+from p2pfs.swarm.session import Session
+from p2pfs.swarm.uploads import UploadQueue
+
+__all__ = ["Peer"]
+
+
+class Peer:
+    """State of one connection: the session, both queues, both rates (payload bytes)."""
+
+    __slots__ = (
+        "__weakref__",
+        "address",
+        "connected_at",
+        "down",
+        "interesting",
+        "joined_complete",
+        "outgoing",
+        "peer_id",
+        "pipeline",
+        "retry_at",
+        "session",
+        "up",
+        "uploads",
+        "wasted",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        address: tuple[str, int],
+        peer_id: bytes,
+        now: float,
+        *,
+        outgoing: bool = False,
+    ) -> None:
+        self.session = session
+        self.address = address
+        self.peer_id = peer_id
+        self.outgoing = outgoing
+        self.connected_at = now
+        self.pipeline = Pipeline()
+        self.uploads = UploadQueue()
+        self.down = RateMeter(now)
+        self.up = RateMeter(now)
+        self.wasted = 0
+        """Payload bytes that came in and were not wanted (any more)."""
+        self.interesting = 0
+        """Pieces it has that we need."""
+        self.joined_complete = False
+        """Whether it is counted as having everything since it said so."""
+        self.retry_at = 0.0
+        """Before this time no further end-game requests are looked for."""
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.address[0]}:{self.address[1]}>"

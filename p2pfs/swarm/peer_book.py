@@ -1,0 +1,124 @@
+"""The addresses heard of for one torrent: whom to dial, when, and whom never.
+
+Invariant: an address is dialled at most once at a time and waits longer after each
+failure; our own addresses and banned peers are not dialled. Bans are on (host, peer id)
+and run out; a public host is banned as a whole only after `HOST_BANS` different peers
+there. Private addresses never are: a whole classroom may stand behind one.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+__all__ = ["Address", "PeerBook"]
+
+Address = tuple[str, int]
+"""Host (numeric) and port."""
+
+MAX_KNOWN: Final = 2000
+FIRST_RETRY: Final = 5.0
+MAX_RETRY: Final = 600.0
+BAN_FOR: Final = 3600.0
+HOST_BANS: Final = 4
+
+
+@dataclass(slots=True)
+class _Entry:
+    next_at: float
+    failures: int = 0
+    connected: bool = False
+    dialling: bool = False
+    useless: bool = False
+
+
+class PeerBook:
+    """Addresses with their history, bounded to `MAX_KNOWN`."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._entries: dict[Address, _Entry] = {}
+        self._own: set[Address] = set()
+        self._bans: dict[tuple[str, bytes], float] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def heard_of(self, address: Address, now: float) -> bool:
+        """Whether the address was new and taken. Hearing of one again clears no back-off."""
+        if address in self._own or address in self._entries or not 0 < address[1] < 65536:
+            return False
+        if len(self._entries) >= MAX_KNOWN:
+            worst = max(
+                (a for a, e in self._entries.items() if not e.connected and not e.dialling),
+                key=lambda a: self._entries[a].failures,
+                default=None,
+            )
+            if worst is None or self._entries[worst].failures == 0:
+                return False
+            del self._entries[worst]
+        self._entries[address] = _Entry(now)
+        return True
+
+    def to_dial(self, count: int, now: float) -> list[Address]:
+        """Up to `count` addresses that are due, those that failed least first."""
+        due = [
+            address
+            for address, entry in self._entries.items()
+            if entry.next_at <= now
+            and not (entry.connected or entry.dialling or entry.useless)
+            and address not in self._own
+        ]
+        self._rng.shuffle(due)
+        due.sort(key=lambda address: self._entries[address].failures)
+        for address in due[:count]:
+            self._entries[address].dialling = True
+        return due[:count]
+
+    def connected(self, address: Address) -> None:
+        """The dial led to a running session."""
+        entry = self._entries.get(address)
+        if entry:
+            entry.dialling, entry.connected, entry.failures = False, True, 0
+
+    def disconnected(self, address: Address, now: float, *, failed: bool) -> None:
+        """A dial or a session to `address` ended; `failed`: with nothing gained."""
+        entry = self._entries.get(address)
+        if entry is None:
+            return
+        entry.dialling = entry.connected = False
+        entry.failures = entry.failures + 1 if failed else 1
+        wait = min(MAX_RETRY, FIRST_RETRY * 2.0 ** min(entry.failures - 1, 10))
+        entry.next_at = now + wait * self._rng.uniform(0.8, 1.2)
+
+    def nothing_to_gain(self, address: Address) -> None:
+        """Both ends are complete: not dialled again until `gain_possible`."""
+        if address in self._entries:
+            self._entries[address].useless = True
+
+    def gain_possible(self) -> None:
+        """We need pieces again: everybody may be of use."""
+        for entry in self._entries.values():
+            entry.useless = False
+
+    def is_ourselves(self, address: Address) -> None:
+        """A handshake came back with our own peer id."""
+        self._own.add(address)
+        self._entries.pop(address, None)
+
+    def ban(self, host: str, peer_id: bytes, now: float) -> None:
+        self._bans[host, peer_id] = now + BAN_FOR
+
+    def is_banned(self, host: str, peer_id: bytes, now: float) -> bool:
+        """Whether this peer, or too many peers of its host, sent data that failed."""
+        self._bans = {key: until for key, until in self._bans.items() if until > now}
+        if (host, peer_id) in self._bans:
+            return True
+        if sum(1 for banned, _ in self._bans if banned == host) < HOST_BANS:
+            return False
+        try:
+            return ip_address(host).is_global
+        except ValueError:
+            return False

@@ -1,0 +1,307 @@
+"""Which blocks to ask a source for next.
+
+Invariant: a piece is in exactly one state at any time: not wanted, open, in progress,
+being checked, or had. The rank is: finish what was begun, then begin the rarest piece,
+ties at random; only when nothing is left for this source, ask it for blocks that others
+have been asked for already (end game), a bounded number of times each.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Iterable, Sequence
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
+from p2pfs.swarm.availability import RarityOrder
+
+__all__ = ["Arrival", "Picker", "PieceState", "Source"]
+
+MAX_ASKERS: Final = 2
+"""Sources that one block is asked of at the same time."""
+
+STALE_AFTER: Final = 1.5
+"""Seconds after which a request may be doubled at an idle source before the end game."""
+
+Source = Hashable
+"""Whoever gives blocks: a peer, later a web seed. Compared by identity or value."""
+
+
+class PieceState(Enum):
+    NOT_WANTED = auto()
+    OPEN = auto()
+    IN_PROGRESS = auto()
+    CHECKING = auto()
+    HAD = auto()
+
+
+class Arrival(NamedTuple):
+    """What a block that came in means.
+
+    `wanted`: it is to be stored; `complete`: with it the piece has all its blocks;
+    `also_asked`: other sources from which it is to be cancelled.
+    """
+
+    wanted: bool
+    complete: bool
+    also_asked: tuple[Source, ...]
+
+
+_UNWANTED: Final = Arrival(False, False, ())
+
+
+class _Progress:
+    """A piece in progress. Masks have bit b set for block b."""
+
+    __slots__ = ("askers", "exclusive", "free", "givers", "missing", "piece")
+
+    def __init__(self, piece: int, block_count: int) -> None:
+        self.piece = piece
+        self.free = self.missing = (1 << block_count) - 1
+        self.askers: dict[int, list[tuple[Source, float]]] = {}
+        self.givers: list[Source | None] = [None] * block_count
+        self.exclusive: Source | None = None
+
+
+class Picker:
+    """The download side of one torrent.
+
+    `have` is what is verified already, `wanted` (default: everything) what is to be fetched.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        have: Bitfield,
+        rng: random.Random,
+        wanted: Bitfield | None = None,
+    ) -> None:
+        self._geometry = geometry
+        self._sources_with_all = 0
+        self._in_progress: dict[int, _Progress] = {}
+        self._with_free: dict[int, _Progress] = {}
+        self._exclusive_next: set[int] = set()
+        self._state = [
+            PieceState.HAD
+            if piece in have
+            else PieceState.OPEN
+            if wanted is None or piece in wanted
+            else PieceState.NOT_WANTED
+            for piece in range(geometry.piece_count)
+        ]
+        opened = [p for p, state in enumerate(self._state) if state is PieceState.OPEN]
+        self._order = RarityOrder(geometry.piece_count, opened, rng)
+        self.remaining = len(opened)
+        """Pieces wanted and not had."""
+
+    def state(self, piece: int) -> PieceState:
+        return self._state[piece]
+
+    def is_needed(self, piece: int) -> bool:
+        """Whether a source that has `piece` is of interest for it."""
+        return self._state[piece] not in (PieceState.HAD, PieceState.NOT_WANTED)
+
+    def needed_of(self, has: Bitfield) -> int:
+        """How many pieces of `has` are needed."""
+        return sum(1 for piece in has if self.is_needed(piece))
+
+    # -- who has what
+
+    def source_joined(self, has: Bitfield) -> None:
+        if has.complete:
+            self._sources_with_all += 1
+            return
+        for piece in has:
+            self._order.increase(piece)
+
+    def source_has(self, piece: int) -> None:
+        """A source got `piece`. Sources that were complete at `source_joined` send none."""
+        self._order.increase(piece)
+
+    def source_left(self, has: Bitfield, joined_complete: bool) -> None:
+        """The counterpart of `source_joined` and the `source_has` since."""
+        if joined_complete:
+            self._sources_with_all -= 1
+            return
+        for piece in has:
+            self._order.decrease(piece)
+
+    def availability(self, piece: int) -> int:
+        """Sources that have `piece`."""
+        return self._order.count(piece) + self._sources_with_all
+
+    def unavailable(self) -> list[int]:
+        """Needed pieces that no source has, ascending."""
+        if self._sources_with_all:
+            return []
+        candidates = sorted([*self._order, *self._in_progress])
+        return [piece for piece in candidates if self._order.count(piece) == 0]
+
+    # -- what to ask for
+
+    @property
+    def everything_asked(self) -> bool:
+        """Whether every missing block is asked for: the condition of the end game."""
+        return not self._with_free and not self._order
+
+    def pick(
+        self, source: Source, has: Bitfield, count: int, now: float, *, alone: bool = False
+    ) -> list[BlockRequest]:
+        """Up to `count` blocks that nobody is asked for, now asked of `source`.
+
+        `alone`: only pieces of which it then gives every block (a source under suspicion).
+        """
+        picked: list[BlockRequest] = []
+        for progress in [p for p in self._with_free.values() if has[p.piece]]:
+            if progress.exclusive is None:
+                if alone:
+                    continue
+            elif progress.exclusive is not source:
+                continue
+            self._ask(progress, source, count - len(picked), now, picked)
+            if len(picked) >= count:
+                return picked
+        if self._order:
+            begun = []
+            room = count - len(picked)
+            for piece in self._order:
+                if has[piece]:
+                    begun.append(piece)
+                    room -= self._geometry.block_count(piece)
+                    if room <= 0:
+                        break
+            for piece in begun:
+                progress = self._begin(piece)
+                if alone or piece in self._exclusive_next:
+                    progress.exclusive = source
+                    self._exclusive_next.discard(piece)
+                self._ask(progress, source, count - len(picked), now, picked)
+        return picked
+
+    def pick_again(
+        self, source: Source, has: Bitfield, count: int, now: float
+    ) -> list[BlockRequest]:
+        """Up to `count` blocks that others were asked for: all in the end game, else stale ones."""
+        asked_before = now if self.everything_asked else now - STALE_AFTER
+        found: list[tuple[float, int, int]] = []
+        for progress in self._in_progress.values():
+            piece = progress.piece
+            if not has[piece] or (progress.exclusive and progress.exclusive is not source):
+                continue
+            for number, askers in progress.askers.items():
+                if len(askers) < MAX_ASKERS and askers[0][1] <= asked_before:
+                    if askers[0][0] is source:
+                        continue
+                    found.append((askers[0][1], piece, number))
+        found.sort()
+        picked = []
+        for _, piece, number in found[:count]:
+            self._in_progress[piece].askers[number].append((source, now))
+            picked.append(self._geometry.block(piece, number))
+        return picked
+
+    def _begin(self, piece: int) -> _Progress:
+        self._order.close(piece)
+        self._state[piece] = PieceState.IN_PROGRESS
+        progress = _Progress(piece, self._geometry.block_count(piece))
+        self._in_progress[piece] = progress
+        self._with_free[piece] = progress
+        return progress
+
+    def _ask(
+        self,
+        progress: _Progress,
+        source: Source,
+        count: int,
+        now: float,
+        picked: list[BlockRequest],
+    ) -> None:
+        """Add up to `count` free blocks of `progress` to `picked`, lowest first."""
+        piece = progress.piece
+        size = self._geometry.piece_size(piece)
+        askers = progress.askers
+        free = progress.free
+        while free and count > 0:
+            low = free & -free
+            free ^= low
+            number = low.bit_length() - 1
+            begin = number * BLOCK_LENGTH
+            askers[number] = [(source, now)]
+            picked.append(BlockRequest(piece, begin, min(BLOCK_LENGTH, size - begin)))
+            count -= 1
+        progress.free = free
+        if not free:
+            self._with_free.pop(piece, None)
+
+    # -- what comes of it
+
+    def arrived(self, source: Source, block: BlockRequest) -> Arrival:
+        """`source` delivered `block`, which it had been asked for at some time."""
+        progress = self._in_progress.get(block.piece)
+        if progress is None or self._state[block.piece] is not PieceState.IN_PROGRESS:
+            return _UNWANTED
+        number = block.begin // BLOCK_LENGTH
+        bit = 1 << number
+        if not progress.missing & bit:
+            return _UNWANTED
+        progress.missing ^= bit
+        if progress.free & bit:
+            progress.free ^= bit
+            if not progress.free:
+                self._with_free.pop(block.piece, None)
+        progress.givers[number] = source
+        askers = progress.askers.pop(number, ())
+        if len(askers) == 1 and askers[0][0] is source:
+            others: tuple[Source, ...] = ()
+        else:
+            others = tuple(asker for asker, _ in askers if asker is not source)
+        if progress.missing:
+            return Arrival(True, False, others)
+        self._state[block.piece] = PieceState.CHECKING
+        return Arrival(True, True, others)
+
+    def released(self, source: Source, blocks: Iterable[BlockRequest]) -> None:
+        """`source` will not deliver `blocks`; those asked of nobody else are free again."""
+        for block in blocks:
+            progress = self._in_progress.get(block.piece)
+            number = block.begin // BLOCK_LENGTH
+            if progress is None or number not in progress.askers:
+                continue
+            left = [(a, at) for a, at in progress.askers[number] if a is not source]
+            if left:
+                progress.askers[number] = left
+                continue
+            del progress.askers[number]
+            progress.free |= 1 << number
+            progress.exclusive = None
+            self._with_free[block.piece] = progress
+
+    def givers(self, piece: int) -> Sequence[Source | None]:
+        """Who gave each block of a piece in progress or being checked."""
+        return self._in_progress[piece].givers
+
+    def verified(self, piece: int) -> None:
+        """The piece being checked is right: it is had."""
+        del self._in_progress[piece]
+        self._state[piece] = PieceState.HAD
+        self.remaining -= 1
+
+    def rejected(self, piece: int, *, exclusive: bool = True) -> None:
+        """The piece being checked (or in progress) is of no use: open again.
+
+        `exclusive`: next time one source alone is asked for all of it, so that a second
+        failure has one culprit.
+        """
+        self._in_progress.pop(piece, None)
+        self._with_free.pop(piece, None)
+        self._state[piece] = PieceState.OPEN
+        if exclusive:
+            self._exclusive_next.add(piece)
+        self._order.open(piece)
+
+    def lost(self, piece: int) -> None:
+        """A piece that was had is gone (its file changed); it is not fetched again."""
+        if self._state[piece] is PieceState.HAD:
+            self._state[piece] = PieceState.NOT_WANTED

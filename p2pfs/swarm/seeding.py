@@ -1,0 +1,69 @@
+"""Which request to answer next, so that every copy sent counts.
+
+Invariant: of the requests at hand, one for a piece that has not been given to anybody
+else goes first; among the rest, the piece given least often. Several peers that ask one
+seeder for the same piece then get different pieces, and the second copy comes from
+whoever got the first (the effect of BEP 16 without hiding pieces from anyone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from p2pfs.swarm.uploads import UploadQueue
+
+__all__ = ["ServeOrder"]
+
+
+class ServeOrder:
+    """Remembers to whom each piece was given last, and how often it was begun."""
+
+    def __init__(self, piece_count: int) -> None:
+        self._given = [0] * piece_count
+        self._receiver: list[Hashable | None] = [None] * piece_count
+
+    def cost(self, peer: Hashable, piece: int) -> int:
+        """0 when answering adds no second copy, else how often the piece was given."""
+        return 0 if self._receiver[piece] is peer else self._given[piece]
+
+    def best(self, peer: Hashable, queue: UploadQueue) -> tuple[int, int]:
+        """(cost, piece) of the piece to send next from a queue that is not empty."""
+        first = queue.first
+        best = self.cost(peer, first)
+        if best == 0:
+            return 0, first
+        piece = first
+        for candidate in queue.pieces():
+            cost = self.cost(peer, candidate)
+            if cost < best:
+                best, piece = cost, candidate
+                if cost == 0:
+                    break
+        return best, piece
+
+    def choose(self, queues: Iterable[tuple[Hashable, UploadQueue]]) -> tuple[Hashable, int] | None:
+        """The peer to serve next and the piece, among `queues`; the first of equals."""
+        chosen: tuple[Hashable, int] | None = None
+        lowest = -1
+        for peer, queue in queues:
+            if not queue:
+                continue
+            cost, piece = self.best(peer, queue)
+            if chosen is None or cost < lowest:
+                chosen, lowest = (peer, piece), cost
+                if cost == 0:
+                    break
+        return chosen
+
+    def gave(self, peer: Hashable, piece: int) -> None:
+        """A block of `piece` goes out to `peer`."""
+        if self._receiver[piece] is not peer:
+            self._receiver[piece] = peer
+            self._given[piece] += 1
+
+    def forget(self, peer: Hashable) -> None:
+        """The peer is gone, and with it the copies it may not have passed on."""
+        for piece, receiver in enumerate(self._receiver):
+            if receiver is peer:
+                self._receiver[piece] = None
+                self._given[piece] -= 1

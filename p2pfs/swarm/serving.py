@@ -1,0 +1,106 @@
+"""The upload side of one torrent: who may ask, and which request is answered next.
+
+Invariant: a block goes out only to an unchoked peer, for a piece that is verified; a
+choked peer has no requests queued.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.geometry import BlockRequest
+from p2pfs.swarm.choker import RECHOKE_EVERY, Candidate, Choker
+from p2pfs.swarm.peer import Peer
+from p2pfs.swarm.seeding import ServeOrder
+
+__all__ = ["Serving"]
+
+
+class Serving:
+    """Decides whom to unchoke and what to send them."""
+
+    def __init__(self, have: Bitfield, slots: int, rng: random.Random) -> None:
+        self._have = have
+        self._rng = rng
+        self._choker = Choker(slots)
+        self._order = ServeOrder(len(have))
+        self._rechoke_at = 0.0
+        self._peers: list[Peer] = []
+
+    def joined(self, peer: Peer) -> None:
+        self._peers.append(peer)
+
+    def left(self, peer: Peer) -> None:
+        self._peers.remove(peer)
+        peer.uploads.clear()
+        self._order.forget(peer)
+        if not peer.session.am_choking:
+            self._rechoke_at = 0.0
+
+    def interest_changed(self, peer: Peer) -> None:
+        """A slot falls free, or is asked for: decided at the next `tick`."""
+        if peer.session.peer_interested == peer.session.am_choking:
+            self._rechoke_at = 0.0
+        if not peer.session.peer_interested:
+            peer.uploads.clear()
+
+    def requested(self, peer: Peer, block: BlockRequest) -> None:
+        if self._have[block.piece] and not peer.session.am_choking:
+            peer.uploads.add(block)
+
+    def cancelled(self, peer: Peer, block: BlockRequest) -> None:
+        peer.uploads.cancel(block)
+
+    def serve(self, peer: Peer) -> int:
+        """Send one block to `peer` if it asked for any; the bytes it takes, else 0."""
+        uploads = peer.uploads
+        if not uploads:
+            return 0
+        return self._send(peer, self._order.best(peer, uploads)[1])
+
+    def serve_best(self, peers: Iterable[Peer]) -> tuple[Peer, int] | None:
+        """Send the most useful block that any of `peers` asked for: to whom, and its bytes."""
+        chosen = self._order.choose((peer, peer.uploads) for peer in peers)
+        if chosen is None:
+            return None
+        peer, piece = chosen
+        assert isinstance(peer, Peer)
+        return peer, self._send(peer, piece)
+
+    def _send(self, peer: Peer, piece: int) -> int:
+        block = peer.uploads.take(piece)
+        if not self._have[piece]:
+            return 0
+        self._order.gave(peer, piece)
+        peer.session.send_block(block)
+        peer.up.add(block.length)
+        return block.length
+
+    def tick(self, now: float, *, seeding: bool) -> None:
+        """Rechoke when it is due, or when a slot fell free."""
+        if now < self._rechoke_at or not self._peers:
+            return
+        self._rechoke_at = now + RECHOKE_EVERY
+        chosen = self._choker.choose(
+            [
+                Candidate(
+                    key=peer,
+                    interested=peer.session.peer_interested,
+                    unchoked=not peer.session.am_choking,
+                    rate=(peer.up if seeding else peer.down).rate(now),
+                    snubbed=peer.pipeline.snubbed and not seeding,
+                    connected_for=now - peer.connected_at,
+                )
+                for peer in self._peers
+            ],
+            now,
+            self._rng,
+        )
+        for peer in self._peers:
+            if peer in chosen:
+                peer.session.unchoke()
+            elif not peer.session.am_choking:
+                peer.session.choke()
+                peer.uploads.clear()

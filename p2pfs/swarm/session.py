@@ -1,0 +1,261 @@
+"""One peer connection after its handshake, sans-IO: bytes in, events out, data to send.
+
+Invariant: the four choke/interest flags, the peer's bitfield and the set of outstanding
+requests are exactly what the bytes so far imply; nothing else changes them. A block is
+reported as `requested` only for the exact (piece, begin, length) that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from p2pfs.errors import WireError
+from p2pfs.formats import wire
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
+
+__all__ = [
+    "BlockArrived",
+    "BlockCancelled",
+    "BlockRequested",
+    "Event",
+    "InterestChanged",
+    "PeerBitfield",
+    "PeerChoked",
+    "PeerHave",
+    "PeerUnchoked",
+    "Session",
+]
+
+KEEP_ALIVE_AFTER: Final = 100.0
+"""Seconds without sending before a keep-alive goes out."""
+
+SILENCE_LIMIT: Final = 125.0
+"""Seconds without a byte after which a peer is gone: others send every 120 at the latest."""
+
+STRIKES: Final = 64
+"""Harmless breaches (unasked blocks, requests that cannot be served) borne before closing."""
+
+
+class PeerHave(NamedTuple):
+    """The peer has one piece more."""
+
+    piece: int
+
+
+class PeerBitfield(NamedTuple):
+    """The peer said which pieces it has; they are in `Session.peer_has`."""
+
+
+class PeerChoked(NamedTuple):
+    """The peer will not answer `lost` any more (BEP 3: choking discards requests)."""
+
+    lost: tuple[BlockRequest, ...]
+
+
+class PeerUnchoked(NamedTuple):
+    pass
+
+
+class InterestChanged(NamedTuple):
+    interested: bool
+
+
+class BlockRequested(NamedTuple):
+    """Inside the torrent and of legal length; whether we have it is not the session's business."""
+
+    block: BlockRequest
+
+
+class BlockCancelled(NamedTuple):
+    block: BlockRequest
+
+
+class BlockArrived(NamedTuple):
+    """`waited`: seconds since it was asked for; None for a block that was not outstanding.
+
+    `data` is only valid until the next `receive_data` of any session.
+    """
+
+    block: BlockRequest
+    data: memoryview
+    waited: float | None
+
+
+Event = (
+    PeerHave
+    | PeerBitfield
+    | PeerChoked
+    | PeerUnchoked
+    | InterestChanged
+    | BlockRequested
+    | BlockCancelled
+    | BlockArrived
+)
+
+_UNCHOKED: Final = PeerUnchoked()
+_BITFIELD: Final = PeerBitfield()
+
+
+class Session:
+    """Created when both handshakes are through; `now` is in monotonic seconds."""
+
+    def __init__(self, geometry: Geometry, now: float) -> None:
+        self.geometry = geometry
+        self.peer_has = Bitfield(geometry.piece_count)
+        self.am_choking = True
+        self.am_interested = False
+        self.peer_choking = True
+        self.peer_interested = False
+        self.outstanding: dict[BlockRequest, float] = {}
+        """Requests sent and not yet answered, and when each was sent."""
+        self.last_received_at = now
+        self.last_block_at = now
+        self._last_sent_at = now
+        self._decoder = wire.Decoder((geometry.piece_count + 7) // 8)
+        self._out: list[bytes | BlockRequest] = []
+        self._strikes = 0
+        self._bitfield_allowed = True
+
+    def receive_data(self, data: bytes | memoryview, now: float) -> list[Event]:
+        """The events that `data` brings. Raises `WireError` when the peer must be dropped."""
+        self.last_received_at = now
+        events: list[Event] = []
+        outstanding = self.outstanding
+        for message in self._decoder.feed(data):
+            if type(message) is wire.Block:
+                payload = message.data
+                block = BlockRequest(message.piece, message.begin, len(payload))
+                sent_at = outstanding.pop(block, None)
+                if sent_at is None:
+                    self._strike("blocks that nobody asked for")
+                    events.append(BlockArrived(block, payload, None))
+                else:
+                    self.last_block_at = now
+                    events.append(BlockArrived(block, payload, now - sent_at))
+            else:
+                event = self._receive(message)
+                if event is not None:
+                    events.append(event)
+        return events
+
+    def _receive(self, message: wire.Message) -> Event | None:
+        if isinstance(message, wire.Bitfield):
+            return self._receive_bitfield(message)
+        if isinstance(message, wire.KeepAlive | wire.Extended):
+            return None
+        self._bitfield_allowed = False
+        match message:
+            case wire.Request(block):
+                return self._receive_request(block)
+            case wire.Have(piece):
+                if piece >= self.geometry.piece_count:
+                    raise WireError(f"have for piece {piece} of {self.geometry.piece_count}")
+                return PeerHave(piece) if self.peer_has.add(piece) else None
+            case wire.Unchoke():
+                was_choking, self.peer_choking = self.peer_choking, False
+                return _UNCHOKED if was_choking else None
+            case wire.Choke():
+                self.peer_choking = True
+                lost = tuple(self.outstanding)
+                self.outstanding.clear()
+                self._strikes -= len(lost)  # those on their way are no breach
+                return PeerChoked(lost)
+            case wire.Interested() | wire.NotInterested():
+                interested = isinstance(message, wire.Interested)
+                if interested == self.peer_interested:
+                    return None
+                self.peer_interested = interested
+                return InterestChanged(interested)
+            case wire.Cancel(block):
+                return BlockCancelled(block)
+            case _:
+                return None
+
+    def _receive_bitfield(self, message: wire.Bitfield) -> Event:
+        if not self._bitfield_allowed:
+            raise WireError("a bitfield that is not the first message")
+        self._bitfield_allowed = False
+        self.peer_has = Bitfield.from_bytes(message.data, self.geometry.piece_count)
+        if self.peer_has.spare_bits_were_set:
+            self._strike("a bitfield with spare bits set")
+        return _BITFIELD
+
+    def _receive_request(self, block: BlockRequest) -> Event | None:
+        if block.length > BLOCK_LENGTH or not self.geometry.contains(block):
+            self._strike("requests that no torrent of this size can answer")
+            return None
+        if self.am_choking:
+            return None
+        return BlockRequested(block)
+
+    def _strike(self, what: str) -> None:
+        self._strikes += 1
+        if self._strikes > STRIKES:
+            raise WireError(f"too many {what}")
+
+    def data_to_send(self) -> list[bytes | BlockRequest]:
+        """What is to go out, in order: raw bytes, and blocks whose content follows there."""
+        out, self._out = self._out, []
+        return out
+
+    @property
+    def has_data_to_send(self) -> bool:
+        return bool(self._out)
+
+    def send_bitfield(self, have: Bitfield) -> None:
+        """Only as the first message; an empty bitfield need not be sent (BEP 3)."""
+        if have.count:
+            self._out.append(wire.encode_bitfield(have.to_bytes()))
+
+    def send_have(self, piece: int) -> None:
+        self._out.append(wire.encode_have(piece))
+
+    def choke(self) -> None:
+        if not self.am_choking:
+            self.am_choking = True
+            self._out.append(wire.CHOKE)
+
+    def unchoke(self) -> None:
+        if self.am_choking:
+            self.am_choking = False
+            self._out.append(wire.UNCHOKE)
+
+    def set_interested(self, interested: bool) -> None:
+        if interested != self.am_interested:
+            self.am_interested = interested
+            self._out.append(wire.INTERESTED if interested else wire.NOT_INTERESTED)
+
+    def request(self, blocks: Iterable[BlockRequest], now: float) -> None:
+        """Ask for `blocks`: outstanding until each arrives, is cancelled or choked."""
+        blocks = list(blocks)
+        if not self.outstanding:
+            self.last_block_at = now  # a peer is only late once it owes something
+        for block in blocks:
+            self.outstanding[block] = now
+        self._out.append(wire.encode_requests(blocks))
+
+    def cancel(self, blocks: Iterable[BlockRequest]) -> None:
+        """Take requests back; a block that is on its way all the same is no breach."""
+        cancelled = [block for block in blocks if self.outstanding.pop(block, None) is not None]
+        self._strikes -= len(cancelled)
+        if cancelled:
+            self._out.append(wire.encode_cancels(cancelled))
+
+    def send_block(self, block: BlockRequest) -> None:
+        self._out.append(wire.block_header(block))
+        self._out.append(block)
+
+    def tick(self, now: float) -> None:
+        """Keep-alives and the silence limit; raises `WireError` when the peer is gone."""
+        if now - self.last_received_at >= SILENCE_LIMIT:
+            raise WireError(f"silent for {SILENCE_LIMIT:.0f} s")
+        if self._out:
+            return
+        if now - self._last_sent_at >= KEEP_ALIVE_AFTER:
+            self._out.append(wire.KEEP_ALIVE)
+
+    def sent(self, now: float) -> None:
+        """Told by the owner when `data_to_send` has gone out."""
+        self._last_sent_at = now

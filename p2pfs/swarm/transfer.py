@@ -1,0 +1,150 @@
+"""One torrent's coordinator: events of its sessions in, effects out.
+
+Invariant: every piece in `have` is verified and on disk, and every connected peer has
+been told of it (in the bitfield it got first, or by a `have`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from p2pfs.errors import WireError
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.geometry import Geometry
+from p2pfs.swarm.effects import Close, Effect
+from p2pfs.swarm.leeching import Leeching
+from p2pfs.swarm.peer import Peer
+from p2pfs.swarm.serving import Serving
+from p2pfs.swarm.session import (
+    BlockArrived,
+    BlockCancelled,
+    BlockRequested,
+    Event,
+    InterestChanged,
+    PeerBitfield,
+    PeerChoked,
+    PeerHave,
+    PeerUnchoked,
+)
+
+__all__ = ["Transfer"]
+
+DEFAULT_SLOTS: Final = 8
+SAMPLE_EVERY: Final = 1.0
+
+
+class Transfer:
+    """`have`: what is verified now (kept up to date here); `wanted`: what to fetch, default all."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        have: Bitfield,
+        rng: random.Random,
+        *,
+        wanted: Bitfield | None = None,
+        slots: int = DEFAULT_SLOTS,
+    ) -> None:
+        self.have = have
+        self.peers: list[Peer] = []
+        self.leeching = Leeching(geometry, have, rng, wanted)
+        self.serving = Serving(have, slots, rng)
+        self._sample_at = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to fetch."""
+        return self.leeching.finished
+
+    def take_effects(self) -> list[Effect]:
+        effects, self.leeching.effects = self.leeching.effects, []
+        return effects
+
+    def join(self, peer: Peer) -> None:
+        """A connection whose handshakes are through; its first message is our bitfield."""
+        self.peers.append(peer)
+        self.leeching.joined(peer)
+        self.serving.joined(peer)
+        peer.session.send_bitfield(self.have)
+
+    def leave(self, peer: Peer, now: float) -> None:
+        """The connection is gone; what it owed is asked of others at once."""
+        self.peers.remove(peer)
+        self.leeching.left(peer)
+        self.serving.left(peer)
+        self.leeching.refill(now)
+        self.serving.tick(now, seeding=self.finished)
+
+    def receive(self, peer: Peer, events: Iterable[Event], now: float) -> None:
+        """What one `receive_data` of the peer's session brought."""
+        leeching, serving = self.leeching, self.serving
+        for event in events:
+            if type(event) is BlockArrived:
+                leeching.arrived(peer, event)
+            elif type(event) is BlockRequested:
+                serving.requested(peer, event.block)
+            elif isinstance(event, PeerHave):
+                leeching.has(peer, event.piece)
+                self._close_if_redundant(peer)
+            elif isinstance(event, BlockCancelled):
+                serving.cancelled(peer, event.block)
+            elif isinstance(event, PeerBitfield):
+                leeching.bitfield(peer)
+                self._close_if_redundant(peer)
+            elif isinstance(event, PeerChoked):
+                leeching.choked(peer, event.lost)
+            elif isinstance(event, InterestChanged):
+                serving.interest_changed(peer)
+                serving.tick(now, seeding=self.finished)
+            else:
+                assert isinstance(event, PeerUnchoked)
+                peer.pipeline.snubbed = False
+        leeching.top_up(peer, now)
+        leeching.refill(now)
+
+    def verified(self, piece: int, digests: Sequence[bytes], now: float) -> None:
+        """`piece` passed its hash and is on disk: everybody is told."""
+        if not self.have.add(piece):
+            return
+        for peer in self.peers:
+            peer.session.send_have(piece)
+        self.leeching.verified(piece, digests)
+        if self.finished:
+            for peer in self.peers:
+                self._close_if_redundant(peer)
+        self.leeching.refill(now)
+
+    def rejected(self, piece: int, digests: Sequence[bytes], now: float) -> None:
+        """`piece` failed its hash; `digests` are the SHA-1 of its blocks."""
+        self.leeching.rejected(piece, digests)
+        self.leeching.refill(now)
+
+    def lost(self, piece: int) -> None:
+        """A verified piece is no longer what it was on disk: it is not served again.
+
+        The protocol has no word for that (BEP 54 aside), so peers that were told of it
+        get no answer to requests for it.
+        """
+        if self.have.discard(piece):
+            self.leeching.picker.lost(piece)
+
+    def tick(self, now: float) -> None:
+        """To be called a few times a second: timeouts, rates, choking, late requests."""
+        for peer in self.peers:
+            try:
+                peer.session.tick(now)
+            except WireError as error:
+                self.leeching.effects.append(Close(peer, str(error)))
+        if now >= self._sample_at:
+            self._sample_at = now + SAMPLE_EVERY
+            for peer in self.peers:
+                peer.down.sample(now)
+                peer.up.sample(now)
+        self.serving.tick(now, seeding=self.finished)
+        self.leeching.tick(now)
+
+    def _close_if_redundant(self, peer: Peer) -> None:
+        if self.finished and self.have.complete and peer.session.peer_has.complete:
+            self.leeching.effects.append(Close(peer, "both ends are complete", redundant=True))

@@ -1,0 +1,75 @@
+"""What one peer has asked of us and has not been sent yet.
+
+Invariant: at most `MAX_QUEUED` requests, none twice, grouped by piece in the order in
+which the peer first asked for each piece.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pfs.geometry import BlockRequest
+
+__all__ = ["MAX_QUEUED", "UploadQueue"]
+
+MAX_QUEUED: Final = 2000
+"""Requests kept for a peer, as libtorrent does; those beyond are dropped."""
+
+
+class UploadQueue:
+    """Requests of one peer, by piece."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, dict[BlockRequest, None]] = {}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __bool__(self) -> bool:
+        return self._length > 0
+
+    def pieces(self) -> list[int]:
+        """The pieces asked for, oldest first."""
+        return list(self._pieces)
+
+    @property
+    def first(self) -> int:
+        """The piece asked for first; raises `StopIteration` when the queue is empty."""
+        return next(iter(self._pieces))
+
+    def add(self, block: BlockRequest) -> bool:
+        """Whether the request was taken: False for a repetition, or beyond the limit."""
+        if self._length >= MAX_QUEUED:
+            return False
+        blocks = self._pieces.setdefault(block.piece, {})
+        if block in blocks:
+            return False
+        blocks[block] = None
+        self._length += 1
+        return True
+
+    def cancel(self, block: BlockRequest) -> bool:
+        """Whether the request was still queued."""
+        blocks = self._pieces.get(block.piece)
+        if blocks is None or block not in blocks:
+            return False
+        del blocks[block]
+        self._length -= 1
+        if not blocks:
+            del self._pieces[block.piece]
+        return True
+
+    def take(self, piece: int) -> BlockRequest:
+        """Remove and return the oldest request for `piece`; KeyError when there is none."""
+        blocks = self._pieces[piece]
+        block = next(iter(blocks))
+        del blocks[block]
+        self._length -= 1
+        if not blocks:
+            del self._pieces[piece]
+        return block
+
+    def clear(self) -> None:
+        self._pieces.clear()
+        self._length = 0
