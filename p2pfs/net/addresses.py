@@ -1,0 +1,92 @@
+"""Which addresses this program may be sent to, and by whom.
+
+Invariant: a URL that the user typed is trusted; one that came inside a torrent, from a
+peer or by a redirect is not, and cannot make us send requests to services of our own
+machine or network other than trackers. A name is resolved once, and the address that was
+checked is the one that is connected to.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from typing import Final
+
+from p2pfs.errors import NetworkError
+
+__all__ = ["Reach", "check_target", "reach_of"]
+
+
+class Reach(enum.Enum):
+    """From how far an address can be reached."""
+
+    GLOBAL = "public"
+    PRIVATE = "private"
+    LOOPBACK = "loopback"
+    FORBIDDEN = "link-local, multicast or reserved"
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_SHARED: Final = ipaddress.IPv4Network("100.64.0.0/10")
+_METADATA: Final = frozenset(
+    ipaddress.ip_address(text) for text in ("169.254.169.254", "100.100.100.200", "fd00:ec2::254")
+)
+"""Where clouds hand out credentials to whoever asks from inside."""
+
+
+def reach_of(host: str) -> Reach:
+    """The reach of an IP address in text; IPv4 inside IPv6 is looked through.
+
+    Raises `NetworkError` when `host` is not an IP address.
+    """
+    try:
+        address: _Address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        raise NetworkError(f"{host!r} is not an IP address") from None
+    address = _inner(address)
+    if address in _METADATA or address.is_link_local or address.is_multicast:
+        return Reach.FORBIDDEN
+    if address.is_loopback:
+        return Reach.LOOPBACK
+    if address.is_unspecified or (address.is_reserved and not address.is_global):
+        return Reach.FORBIDDEN
+    if isinstance(address, ipaddress.IPv4Address) and (
+        address.packed[0] == 0 or address in _SHARED
+    ):
+        return Reach.PRIVATE if address.packed[0] else Reach.FORBIDDEN
+    return Reach.GLOBAL if address.is_global else Reach.PRIVATE
+
+
+def _inner(address: _Address) -> _Address:
+    """The IPv4 address that an IPv6 one stands for, if it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[12:])
+    return address
+
+
+def check_target(host: str, *, path: str, trusted: bool, local: bool) -> None:
+    """Raise `NetworkError` unless a request for `path` may go to the address `host`.
+
+    Link-local addresses and those of metadata services are refused to everybody. Loopback
+    and private ones are for trusted URLs; where `local` allows it, also for others whose
+    path begins with /announce, as other clients have it.
+    """
+    reach = reach_of(host)
+    if reach is Reach.FORBIDDEN:
+        raise NetworkError(f"{host} is a {reach.value} address, which is never asked")
+    if reach is Reach.GLOBAL or trusted:
+        return
+    if not local:
+        raise NetworkError(f"a {reach.value} address ({host}) is not asked for a URL from outside")
+    if not path.startswith("/announce"):
+        raise NetworkError(
+            f"{host} is a {reach.value} address; a URL that came with a torrent may only ask "
+            "for /announce there"
+        )

@@ -1,0 +1,116 @@
+"""Asks trackers for peers: announces and scrapes as a client sends them.
+
+Invariant: what a tracker does never raises anything but `TrackerError`, and its message
+says which tracker was asked, what happened and what can be done about it. Queries are
+left out of messages, because they may hold pass keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from p2pfs.errors import FormatError, NetworkError, TrackerError
+from p2pfs.formats.announce_http import (
+    AnnounceReply,
+    AnnounceRequest,
+    Event,
+    encode_query,
+    parse_reply,
+)
+from p2pfs.formats.scrape_http import ScrapeEntry, encode_scrape_query, parse_scrape, scrape_url
+from p2pfs.geometry import TorrentId
+from p2pfs.net.http_client import HttpClient, HttpResponse, printable
+
+__all__ = ["MAX_REPLY", "AnnounceClient", "RefusedError"]
+
+MAX_REPLY = 1024 * 1024
+"""Bytes of a tracker's answer, after decompression."""
+
+
+class RefusedError(TrackerError):
+    """The tracker said no (BEP 3); `retry_in` is its wish in seconds, if it has one (BEP 31)."""
+
+    def __init__(self, message: str, retry_in: int | None) -> None:
+        super().__init__(message)
+        self.retry_in = retry_in
+
+
+class AnnounceClient:
+    """Announces over HTTP and HTTPS.
+
+    `seconds` is the time for one answer. `local` says whether trackers named by torrents
+    may be in private networks (then only under /announce).
+    """
+
+    def __init__(
+        self, *, seconds: float = 30.0, stop_seconds: float = 5.0, local: bool = True
+    ) -> None:
+        self._seconds = seconds
+        self._stop_seconds = stop_seconds
+        self._http = HttpClient(local=local)
+
+    async def announce(
+        self, url: str, request: AnnounceRequest, *, trusted: bool = False
+    ) -> AnnounceReply:
+        """What the tracker at `url` answers; its intervals are passed on as they came.
+
+        `trusted` is for a URL that the user typed. Raises `TrackerError`: `RefusedError`
+        when it was the tracker that said no.
+        """
+        seconds = self._stop_seconds if request.event is Event.STOPPED else self._seconds
+        answer = await self._get(url, encode_query(request), trusted, seconds)
+        try:
+            reply = parse_reply(answer.body)
+        except FormatError as error:
+            raise TrackerError(
+                f"tracker {_shown(url)} answered something else than a tracker does "
+                f"({_status(answer)}{error}); check host, port and path"
+            ) from None
+        if reply.failure is not None:
+            raise RefusedError(
+                f"tracker {_shown(url)} refused: {printable(reply.failure)}", reply.retry_in
+            )
+        if answer.status != 200:
+            raise TrackerError(f"tracker {_shown(url)} answered with HTTP status {answer.status}")
+        return reply
+
+    async def scrape(
+        self, url: str, torrents: Iterable[TorrentId], *, trusted: bool = False
+    ) -> dict[TorrentId, ScrapeEntry]:
+        """The counts that the tracker with the announce address `url` knows (BEP 48)."""
+        target = scrape_url(url)
+        if target is None:
+            raise TrackerError(f"tracker {_shown(url)} has no scrape address")
+        answer = await self._get(target, encode_scrape_query(torrents), trusted, self._seconds)
+        try:
+            return parse_scrape(answer.body)
+        except FormatError as error:
+            raise TrackerError(f"cannot scrape {_shown(target)}: {error}") from None
+
+    async def close(self) -> None:
+        """Nothing is kept open between announces; here for the day when it is."""
+
+    async def _get(self, url: str, query: str, trusted: bool, seconds: float) -> HttpResponse:
+        if url.startswith("udp:"):
+            raise TrackerError(f"tracker {_shown(url)}: only http and https trackers are supported")
+        base = url.partition("#")[0]
+        full = f"{base}{'&' if '?' in base else '?'}{query}"
+        try:
+            return await self._http.request(
+                "GET", full, trusted=trusted, limit=MAX_REPLY, seconds=seconds
+            )
+        except NetworkError as error:
+            raise TrackerError(
+                f"tracker {_shown(url)} did not answer: {error}; "
+                "check that it runs, and its host and port"
+            ) from error
+
+
+def _shown(url: str) -> str:
+    head = url.partition("?")[0]
+    scheme, mark, rest = head.partition("://")
+    return printable(f"{scheme}{mark}{rest.rpartition('@')[2]}", 200)
+
+
+def _status(answer: HttpResponse) -> str:
+    return "" if answer.status == 200 else f"HTTP status {answer.status}, "

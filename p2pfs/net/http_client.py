@@ -1,0 +1,205 @@
+"""HTTP requests that cannot be turned against us (aiohttp underneath).
+
+Invariant: every address is checked before it is connected to, on every redirect again;
+a body is never larger than its limit, counted after decompression; everything that can go
+wrong outside ends as a `NetworkError`, or as a status that the caller looks at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2pfs.errors import NetworkError
+from p2pfs.net.addresses import Reach, check_target, reach_of
+
+if TYPE_CHECKING:
+    import aiohttp
+    from yarl import URL
+
+__all__ = ["HttpClient", "HttpResponse", "printable"]
+
+MAX_REDIRECTS = 5
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole answer; `url` is where it finally came from."""
+
+    status: int
+    body: bytes
+    url: str
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """`text` from outside as it may be shown: one line, no control characters, bounded."""
+    shown = "".join(char if char.isprintable() else "?" for char in text[:limit])
+    return shown + ("..." if len(text) > limit else "")
+
+
+class HttpClient:
+    """Sends requests, each on a connection of its own.
+
+    `local` says whether URLs from outside may name trackers in private networks.
+    """
+
+    def __init__(self, *, local: bool = True) -> None:
+        self._local = local
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        trusted: bool,
+        limit: int,
+        seconds: float,
+        body: bytes | None = None,
+        content_type: str | None = None,
+    ) -> HttpResponse:
+        """One request with its redirects; `limit` bytes of answer and `seconds` at most.
+
+        `url` is sent as it stands, so it must be encoded. Only GET follows redirects.
+        Raises `NetworkError`.
+        """
+        import aiohttp
+        from yarl import URL
+
+        headers = {"User-Agent": _user_agent(), "Accept-Encoding": "gzip"}
+        if content_type:
+            headers["Content-Type"] = content_type
+        local = self._local
+        try:
+            target = URL(url, encoded=True)
+            async with asyncio.timeout(seconds):
+                for _ in range(MAX_REDIRECTS + 1):
+                    addresses = await _resolve(target, trusted=trusted, local=local)
+                    async with (
+                        aiohttp.ClientSession(
+                            connector=_connector(addresses),
+                            auto_decompress=False,
+                            cookie_jar=aiohttp.DummyCookieJar(),
+                            timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS),
+                        ) as session,
+                        session.request(
+                            method, target, data=body, headers=headers, allow_redirects=False
+                        ) as response,
+                    ):
+                        if method != "GET" or response.status not in _REDIRECTS:
+                            content = await _read(response, limit)
+                            return HttpResponse(response.status, content, str(target))
+                        target = _redirected(target, response.headers.get("Location"))
+                    if any(reach_of(one) is Reach.GLOBAL for one, _ in addresses):
+                        trusted = local = False  # nobody outside leads us to what is inside
+        except TimeoutError as error:
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise NetworkError(f"no connection within {_CONNECT_SECONDS:g} s") from None
+            raise NetworkError(f"no complete answer within {seconds:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
+            raise NetworkError(_reason(error)) from error
+        raise NetworkError(f"more than {MAX_REDIRECTS} redirects")
+
+
+async def _resolve(target: URL, *, trusted: bool, local: bool) -> list[tuple[str, int]]:
+    """The addresses that `target` may be asked at, each with its family."""
+    host = target.raw_host
+    if target.scheme not in ("http", "https"):
+        raise NetworkError(f"only http and https can be asked, not {printable(target.scheme)!r}")
+    if not host or not host.isascii() or target.port is None:
+        raise NetworkError("the URL names no host that can be used")
+    if not trusted and "xn--" in host:
+        raise NetworkError(f"the internationalised name {printable(host)} is not trusted")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, target.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NetworkError(f"the name {printable(host)} cannot be resolved: {reason}") from error
+    allowed: list[tuple[str, int]] = []
+    refused: NetworkError | None = None
+    for family, _, _, _, address in found:
+        try:
+            check_target(str(address[0]), path=target.raw_path, trusted=trusted, local=local)
+        except NetworkError as error:
+            refused = error
+        else:
+            allowed.append((str(address[0]), int(family)))
+    if not allowed:
+        raise refused or NetworkError(f"the name {printable(host)} has no address")
+    return allowed
+
+
+def _connector(addresses: Sequence[tuple[str, int]]) -> aiohttp.TCPConnector:
+    """A connector to these addresses and no others, whatever the name means by then."""
+    import aiohttp
+    from aiohttp.abc import AbstractResolver, ResolveResult
+
+    class Checked(AbstractResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+        ) -> list[ResolveResult]:
+            return [
+                ResolveResult(
+                    hostname=host, host=one, port=port, family=kind, proto=0, flags=_NUMERIC
+                )
+                for one, kind in addresses
+            ]
+
+        async def close(self) -> None:
+            pass
+
+    return aiohttp.TCPConnector(resolver=Checked(), force_close=True, use_dns_cache=False)
+
+
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+def _redirected(source: URL, location: str | None) -> URL:
+    from yarl import URL
+
+    if not location:
+        raise NetworkError("a redirect that does not say where to")
+    target = source.join(URL(location, encoded=True))
+    if source.scheme == "https" and target.scheme != "https":
+        raise NetworkError("a redirect from https to plain http is not followed")
+    return target
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
+        raise NetworkError(f"the answer is packed as {printable(encoding, 40)!r}")
+    unpacker = None if encoding in ("identity", "") else zlib.decompressobj(47)
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        part = chunk if unpacker is None else unpacker.decompress(chunk, limit - size + 1)
+        size += len(part)
+        if size > limit:
+            raise NetworkError(f"the answer is larger than {limit} bytes")
+        parts.append(part)
+    if unpacker is not None and size and not unpacker.eof:
+        raise NetworkError("the answer is cut off")
+    return b"".join(parts)
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, ConnectionRefusedError):
+        return "nothing listens there (connection refused)"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    status = getattr(error, "message", "") or str(error) or type(error).__name__
+    return printable(str(status))
+
+
+def _user_agent() -> str:
+    from p2pfs import __version__
+
+    return f"p2pfs/{__version__}"
