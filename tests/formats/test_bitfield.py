@@ -185,4 +185,4 @@ def test_a_hundred_thousand_pieces_are_handled_quickly():
         assert not full.is_interesting(one)
     assert len(list(full)) == len(list(one.missing())) + 1 == 100_000
     assert list(one) == [99_999]
-    assert time.perf_counter() - start < 0.5
+    assert time.perf_counter() - start < 3
