@@ -47,7 +47,12 @@ def _complete_wanted(incomplete: str) -> list[str]:
 Verbose = Annotated[
     int,
     typer.Option(
-        "--verbose", "-v", count=True, metavar="", help="Log to standard error; -vv logs more."
+        "--verbose",
+        "-v",
+        count=True,
+        metavar="",
+        show_default=False,
+        help="Log to standard error; -vv logs more.",
     ),
 ]
 LogFile = Annotated[

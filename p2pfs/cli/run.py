@@ -22,7 +22,7 @@ import typer
 from p2pfs.cli.text import printable
 from p2pfs.errors import P2pfsError, UsageError
 
-__all__ = ["exit_code_for", "print_error", "run_async", "start_logging"]
+__all__ = ["error_text", "exit_code_for", "print_error", "run_async", "start_logging"]
 
 _log = logging.getLogger(__name__)
 
@@ -153,10 +153,13 @@ def _new_event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def run_async(work: Callable[[], Coroutine[Any, Any, int]]) -> None:
+def run_async(
+    work: Callable[[], Coroutine[Any, Any, int]], finish: Callable[[int, str | None], None]
+) -> None:
     """Run a command's coroutine to its exit code, and raise `typer.Exit` with it.
 
-    A signal cancels the coroutine; what it holds open is closed by its own clean-up.
+    A signal cancels the coroutine; what it holds open is closed by its own clean-up. At the
+    end `finish` gets the exit code, and the error line if there is one; errors go on.
     """
 
     async def supervised() -> int:
@@ -172,6 +175,11 @@ def run_async(work: Callable[[], Coroutine[Any, Any, int]]) -> None:
                 _log.exception("while stopping")
                 return signals.code
 
-    with asyncio.Runner(loop_factory=_new_event_loop()) as runner:
-        code = runner.run(supervised())
+    try:
+        with asyncio.Runner(loop_factory=_new_event_loop()) as runner:
+            code = runner.run(supervised())
+    except Exception as error:
+        finish(exit_code_for(error), error_text(error))
+        raise
+    finish(code, None)
     raise typer.Exit(code)

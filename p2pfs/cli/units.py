@@ -21,8 +21,9 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3}
 
 def _scaled(match: re.Match[str], base: int) -> int:
     part = match["part"] or ""
-    factor = base ** _POWERS[(match["unit"] or "").lower()]
-    return int(match["whole"] + part) * factor // 10 ** len(part)
+    factor: int = base ** _POWERS[(match["unit"] or "").lower()]
+    scale: int = 10 ** len(part)
+    return int(match["whole"] + part) * factor // scale
 
 
 def parse_rate(text: str) -> int | None:

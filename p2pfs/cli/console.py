@@ -1,0 +1,133 @@
+"""The console in a terminal: a live bar, and a line to type commands on.
+
+Invariant: the screen's last two lines are the input line and the bar; everything else is
+printed above them, and what is being typed stays as it is while the bar moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from p2pfs.cli import views
+from p2pfs.cli.screen import PlainScreen
+
+if TYPE_CHECKING:
+    from prompt_toolkit.application import Application
+    from prompt_toolkit.key_binding.key_processor import KeyPressEvent
+
+    from p2pfs.net.progress import Progress
+
+__all__ = ["ConsoleScreen"]
+
+_PROMPT = "p2pfs> "
+_REDRAW_EVERY = 0.25
+
+
+class ConsoleScreen(PlainScreen):
+    """Lines above, the bar and the input line below."""
+
+    live = True
+    colour = True
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self._snapshot: Callable[[], Sequence[Progress]] = lambda: self.latest
+        self._application: Application[None] | None = None
+        self._printing: asyncio.Future[None] | None = None
+
+    def watch(self, snapshot: Callable[[], Sequence[Progress]]) -> None:
+        self._snapshot = snapshot
+
+    def write(self, text: str) -> None:
+        application = self._application
+        if application is None or not application.is_running:
+            super().write(text)
+            return
+        from prompt_toolkit.application import run_in_terminal
+
+        def above() -> None:
+            out = application.output
+            out.enable_autowrap()
+            out.write_raw(text.replace("\n", "\r\n") + "\r\n")
+            out.flush()
+
+        self._printing = asyncio.ensure_future(run_in_terminal(above))
+
+    def _bar(self) -> str:
+        progress = self._snapshot()
+        width = shutil.get_terminal_size().columns - 1
+        return views.bar_line(progress, width) if progress else self.role
+
+    def _build(self, handle: Callable[[str], None]) -> Application[None]:
+        from prompt_toolkit.application import Application
+        from prompt_toolkit.buffer import Buffer
+        from prompt_toolkit.history import InMemoryHistory
+        from prompt_toolkit.key_binding import KeyBindings
+        from prompt_toolkit.layout import (
+            BufferControl,
+            FormattedTextControl,
+            HSplit,
+            Layout,
+            Window,
+        )
+        from prompt_toolkit.layout.processors import BeforeInput
+
+        def accept(buffer: Buffer) -> bool:
+            self.write(_PROMPT + buffer.text)
+            handle(buffer.text)
+            return False
+
+        keys = KeyBindings()
+
+        @keys.add("c-c")
+        def _interrupt(_: KeyPressEvent) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+        @keys.add("c-d", eager=True)
+        def _end_of_input(event: KeyPressEvent) -> None:
+            """The end of input is not `exit`."""
+            if event.current_buffer.text:
+                event.current_buffer.delete()
+
+        line = Buffer(multiline=False, accept_handler=accept, history=InMemoryHistory())
+        typed = Window(BufferControl(line, input_processors=[BeforeInput(_PROMPT)]), height=1)
+        bar = Window(FormattedTextControl(self._bar), height=1, style="reverse")
+        application: Application[None] = Application(
+            layout=Layout(HSplit([typed, bar]), focused_element=typed),
+            key_bindings=keys,
+            refresh_interval=_REDRAW_EVERY,
+            erase_when_done=True,
+        )
+        if hasattr(application.output, "enable_cpr"):
+            application.output.enable_cpr = False
+        return application
+
+    async def commands(self, handle: Callable[[str], None]) -> None:
+        from prompt_toolkit.patch_stdout import patch_stdout
+
+        application: Application[Any] = self._build(handle)
+        with patch_stdout(raw=True):
+            self._application = application
+            running = asyncio.ensure_future(application.run_async(handle_sigint=False))
+            try:
+                await asyncio.shield(running)
+            finally:
+                await self._close(application, running)
+                self._application = None
+        sys.stdout.flush()
+
+    async def _close(self, application: Application[Any], running: asyncio.Future[Any]) -> None:
+        """Print what is still to be printed, then give the terminal back as it was."""
+        if self._printing is not None and not self._printing.done():
+            await asyncio.wait([self._printing], timeout=1)
+        if not running.done():
+            if application.is_running:
+                application.exit()
+            else:
+                running.cancel()
+            await asyncio.wait([running], timeout=2)

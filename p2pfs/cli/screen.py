@@ -1,0 +1,261 @@
+"""What a running command says, as plain lines or as JSON objects.
+
+Invariant: a screen without a terminal never writes an escape code; with `--json` standard
+output holds one object a line, each with its `event`, and the last one is `final`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from p2pfs.cli import views
+from p2pfs.cli.text import printable
+from p2pfs.cli.units import format_duration, format_rate, format_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from p2pfs.net.progress import PeerInfo, Progress
+
+__all__ = ["COMMANDS", "JsonScreen", "PlainScreen", "Screen", "address_text", "open_screen"]
+
+COMMANDS = {
+    "prog": "progress, and what came from whom",
+    "peers": "the connections",
+    "help": "this list",
+    "exit": "leave cleanly",
+}
+
+_LINE_EVERY = 2.0
+"""Seconds between two progress lines where there is no terminal."""
+
+
+def address_text(address: tuple[str, int]) -> str:
+    """`127.0.0.1:9000`, `[::1]:9000`."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def success_line(name: str, path: Path) -> str:
+    """The line that says a download is complete and verified."""
+    return f"Successfully Downloaded {printable(name)} to {printable(path.as_posix())}"
+
+
+class Screen:
+    """What both kinds share: where the output goes, and which commands come in."""
+
+    live = False
+    colour = False
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.latest: Sequence[Progress] = ()
+        self.paths: dict[str, Path] = {}
+
+    def write(self, text: str) -> None:
+        """One or several whole lines to standard output, at once."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    async def commands(self, handle: Callable[[str], None]) -> None:
+        """Call `handle` with each line that comes in, until cancelled."""
+        from p2pfs.cli.stdin import read_lines
+
+        async for line in read_lines():
+            handle(line)
+
+    def watch(self, snapshot: Callable[[], Sequence[Progress]]) -> None:
+        """Take the state to draw from here, where something is drawn all the time."""
+
+    def ready(self, addresses: Sequence[tuple[str, int]], **detail: Any) -> None:
+        """The server listens: the one line that scripts wait for."""
+        raise NotImplementedError
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is neither progress nor an error."""
+        raise NotImplementedError
+
+    def progress(self, all_progress: Sequence[Progress], now: float) -> None:
+        """The state, twice a second; `now` in seconds."""
+        raise NotImplementedError
+
+    def report(self, all_progress: Sequence[Progress]) -> None:
+        """The answer to `prog`."""
+        raise NotImplementedError
+
+    def peers(self, peers: Sequence[tuple[Progress, PeerInfo]]) -> None:
+        """The answer to `peers`."""
+        raise NotImplementedError
+
+    def help(self) -> None:
+        """The answer to `help`."""
+        raise NotImplementedError
+
+    def missing(self, progress: Progress) -> None:
+        """Nothing is left to fetch but pieces that nobody has."""
+        raise NotImplementedError
+
+    def complete(self, progress: Progress, path: Path, seconds: float) -> None:
+        """A download is complete and verified."""
+        raise NotImplementedError
+
+    def finish(self, code: int, error: str | None) -> None:
+        """The last word, with the exit code."""
+        raise NotImplementedError
+
+
+class PlainScreen(Screen):
+    """Lines for people and scripts."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self._last_line = float("-inf")
+        self._last_done: dict[str, int] = {}
+
+    def ready(self, addresses: Sequence[tuple[str, int]], **detail: Any) -> None:
+        shown = " ".join(address_text(address) for address in addresses)
+        more = "".join(f", {printable(str(value))}" for value in detail.values())
+        self.write(f"p2pfs {self.role} ready on {shown}{more}")
+
+    def note(self, text: str) -> None:
+        self.write(printable(text))
+
+    def progress(self, all_progress: Sequence[Progress], now: float) -> None:
+        self.latest = all_progress
+        if self.live or now - self._last_line < _LINE_EVERY:
+            return
+        self._last_line = now
+        for progress in all_progress:
+            if progress.state == "seeding":
+                continue
+            if self._last_done.get(progress.name) != progress.bytes_done:
+                self._last_done[progress.name] = progress.bytes_done
+                self.write(views.progress_line(progress))
+
+    def report(self, all_progress: Sequence[Progress]) -> None:
+        for progress in all_progress:
+            self.write(views.progress_line(progress))
+            self._sources(progress)
+            if progress.missing:
+                self.missing(progress)
+
+    def _sources(self, progress: Progress) -> None:
+        table = views.sources_table(progress, colour=self.colour)
+        if table:
+            self.write(table)
+
+    def peers(self, peers: Sequence[tuple[Progress, PeerInfo]]) -> None:
+        self.write(views.peers_table(peers, colour=self.colour))
+
+    def help(self) -> None:
+        self.write("\n".join(f"{name:<6} {text}" for name, text in COMMANDS.items()))
+
+    def missing(self, progress: Progress) -> None:
+        self.write(views.describe_missing(progress))
+
+    def complete(self, progress: Progress, path: Path, seconds: float) -> None:
+        self.paths[progress.name] = path
+        rate = progress.bytes_total / seconds if seconds > 0 else 0.0
+        self._sources(progress)
+        took = f"{seconds:.2f} s" if seconds < 60 else format_duration(seconds)
+        self.write(f"{format_size(progress.bytes_total)} in {took}, {format_rate(rate)}")
+        self.write(success_line(progress.name, path))
+
+    def finish(self, code: int, error: str | None) -> None:
+        for progress in self.latest:
+            if self.role != "tracker" and (self.role != "download" or progress.uploaded):
+                self.write(views.upload_line(progress))
+
+
+class JsonScreen(Screen):
+    """One JSON object a line, ASCII only, so that no text in it can steer a terminal."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self._seconds: dict[str, float] = {}
+
+    def event(self, event: str, **fields: Any) -> None:
+        """Write one object."""
+        self.write(json.dumps({"event": event, **fields}))
+
+    def ready(self, addresses: Sequence[tuple[str, int]], **detail: Any) -> None:
+        self.event(
+            "ready",
+            role=self.role,
+            port=addresses[0][1] if addresses else None,
+            addresses=[address_text(address) for address in addresses],
+            **detail,
+        )
+
+    def note(self, text: str) -> None:
+        self.event("note", text=text)
+
+    def progress(self, all_progress: Sequence[Progress], now: float) -> None:
+        self.latest = all_progress
+        self.report(all_progress)
+
+    def report(self, all_progress: Sequence[Progress]) -> None:
+        for progress in all_progress:
+            self.event("progress", **views.progress_object(progress))
+
+    def peers(self, peers: Sequence[tuple[Progress, PeerInfo]]) -> None:
+        self.event("peers", peers=[views.peer_object(p.name, peer) for p, peer in peers])
+
+    def help(self) -> None:
+        self.event("help", commands=COMMANDS)
+
+    def missing(self, progress: Progress) -> None:
+        found = views.progress_object(progress)
+        self.event(
+            "missing",
+            name=progress.name,
+            pieces=found["missing"],
+            count=found["missing_count"],
+            asked=progress.asked,
+        )
+
+    def complete(self, progress: Progress, path: Path, seconds: float) -> None:
+        self.paths[progress.name] = path
+        self._seconds[progress.name] = seconds
+        self.event(
+            "complete",
+            name=progress.name,
+            path=path.as_posix(),
+            bytes=progress.bytes_total,
+            seconds=round(seconds, 3),
+        )
+
+    def finish(self, code: int, error: str | None) -> None:
+        torrents = []
+        for progress in self.latest:
+            found = views.progress_object(progress)
+            path = self.paths.get(progress.name)
+            found["path"] = None if path is None else path.as_posix()
+            found["seconds"] = self._seconds.get(progress.name)
+            torrents.append(found)
+        messages = [success_line(name, path) for name, path in self.paths.items()]
+        self.event(
+            "final",
+            ok=code == 0,
+            exit_code=code,
+            error=error,
+            message="; ".join(messages) or None,
+            torrents=torrents,
+        )
+
+
+def open_screen(role: str, *, as_json: bool, console: bool = True) -> Screen:
+    """The screen for this process: JSON, the live console in a terminal, or plain lines."""
+    if as_json:
+        return JsonScreen(role)
+    if console:
+        from p2pfs.cli.stdin import is_interactive
+
+        if is_interactive():
+            from p2pfs.cli.console import ConsoleScreen
+
+            return ConsoleScreen(role)
+    return PlainScreen(role)

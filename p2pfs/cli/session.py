@@ -1,0 +1,152 @@
+"""A running swarm command: watches its torrents, obeys the console, knows when it is done.
+
+Invariant: a download counts as done only when the engine says its content is complete and
+verified; `exit`, a signal and completion all leave by the same way out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2pfs.cli.text import printable
+
+if TYPE_CHECKING:
+    from p2pfs.cli.screen import Screen
+    from p2pfs.net.engine import PeerInfo, Progress, Torrent
+
+__all__ = ["Session"]
+
+_log = logging.getLogger(__name__)
+
+_TICK = 0.5
+_MISSING_SETTLES = 1.0
+"""Seconds for which the missing pieces must stay the same before they are told."""
+
+
+class Session:
+    """Torrents that run, and the screen they are shown on.
+
+    `output` is the folder of the downloads, as the user wrote it; `stay` keeps it running
+    after every download is complete, until `exit`.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        *,
+        seeds: Sequence[Torrent] = (),
+        downloads: Sequence[Torrent] = (),
+        output: Path,
+        stay: bool,
+    ) -> None:
+        self._screen = screen
+        self._downloads = list(downloads)
+        self._torrents = [*seeds, *downloads]
+        self._output = output
+        self._stay = stay
+        self._started = time.monotonic()
+        self._leaving = asyncio.Event()
+        self._told: dict[int, tuple[tuple[int, ...], float, bool]] = {}
+        self._errors: set[tuple[str, str]] = set()
+
+    def snapshot(self) -> list[Progress]:
+        """The state of every torrent now."""
+        return [torrent.progress() for torrent in self._torrents]
+
+    async def run(self) -> int:
+        """Until complete, `exit` or cancelled; returns the exit code.
+
+        Raises the engine's `StorageError` when a download cannot go on.
+        """
+        self._screen.watch(self.snapshot)
+        background: list[asyncio.Task[Any]] = [
+            self._start(self._screen.commands(self._obey)),
+            self._start(self._tick()),
+        ]
+        completions = [self._start(self._complete(torrent)) for torrent in self._downloads]
+        leaving = self._start(self._leaving.wait())
+        try:
+            await self._wait(background, completions, leaving)
+        finally:
+            with contextlib.suppress(Exception):
+                self._screen.latest = self.snapshot()
+            for task in (*background, *completions, leaving):
+                task.cancel()
+            await asyncio.gather(*background, *completions, leaving, return_exceptions=True)
+        unfinished = sum(not task.done() or task.cancelled() for task in completions)
+        if unfinished and not self._stay:
+            self._screen.note("Stopped before the end: the same command goes on from here")
+            return 1
+        return 0
+
+    @staticmethod
+    def _start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return asyncio.get_running_loop().create_task(work)
+
+    async def _wait(
+        self,
+        background: list[asyncio.Task[Any]],
+        completions: list[asyncio.Task[Any]],
+        leaving: asyncio.Task[Any],
+    ) -> None:
+        pending = {*background, *completions, leaving}
+        while not self._leaving.is_set():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if not self._stay and all(task.done() for task in completions):
+                return
+
+    async def _complete(self, torrent: Torrent) -> None:
+        path = await torrent.wait()
+        seconds = time.monotonic() - self._started
+        self._screen.complete(torrent.progress(), self._output / path.name, seconds)
+
+    async def _tick(self) -> None:
+        while True:
+            now = time.monotonic()
+            state = self.snapshot()
+            self._screen.progress(state, now)
+            for number, progress in enumerate(state):
+                self._watch_missing(number, progress, now)
+                self._watch_error(progress)
+            await asyncio.sleep(_TICK)
+
+    def _watch_missing(self, number: int, progress: Progress, now: float) -> None:
+        """Tell about missing pieces once they have stayed the same for a moment."""
+        pieces = progress.missing
+        before, since, told = self._told.get(number, ((), now, False))
+        if not pieces or pieces != before:
+            self._told[number] = (pieces, now, not pieces)
+        elif not told and now - since >= _MISSING_SETTLES and progress.asked:
+            self._told[number] = (pieces, since, True)
+            self._screen.missing(progress)
+
+    def _watch_error(self, progress: Progress) -> None:
+        if progress.error and (progress.name, progress.error) not in self._errors:
+            self._errors.add((progress.name, progress.error))
+            self._screen.note(f"{progress.name}: {progress.error}")
+
+    def _obey(self, line: str) -> None:
+        word = line.strip().lower()
+        if word in ("exit", "quit"):
+            self._leaving.set()
+        elif word == "prog":
+            self._screen.report(self.snapshot())
+        elif word == "peers":
+            self._screen.peers(self._peers())
+        elif word in ("help", "?"):
+            self._screen.help()
+        elif word:
+            self._screen.note(f"unknown command {printable(word)[:40]!r}; help lists the commands")
+
+    def _peers(self) -> list[tuple[Progress, PeerInfo]]:
+        return [
+            (torrent.progress(), peer) for torrent in self._torrents for peer in torrent.peers()
+        ]

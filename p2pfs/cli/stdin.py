@@ -1,0 +1,78 @@
+"""Lines from standard input, whatever it is: a pipe, a file, nothing, or a terminal.
+
+Invariant: the end of input ends nothing but the reading; a program in the background of a
+terminal never reads from it, because that would stop the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator
+
+__all__ = ["is_interactive", "read_lines"]
+
+_MAX_LINE = 4096
+
+
+def _in_foreground(fd: int) -> bool:
+    """Whether this process may read from and draw on the terminal `fd`."""
+    if not hasattr(os, "tcgetpgrp"):
+        return True
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def is_interactive() -> bool:
+    """Whether standard input and output are a terminal that can show a live console."""
+    try:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            return False
+    except (AttributeError, ValueError):
+        return False
+    return os.environ.get("TERM") not in ("dumb", "unknown") and _in_foreground(sys.stdin.fileno())
+
+
+async def read_lines() -> AsyncIterator[str]:
+    """The lines of standard input, without their ends; after the last one, wait for ever.
+
+    Lines over 4 KiB are cut. Reads on a daemon thread, because a file or a console on
+    Windows cannot be waited for in an event loop.
+    """
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    try:
+        fd = sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):
+        fd = -1
+    if fd >= 0 and (not os.isatty(fd) or _in_foreground(fd)):
+        thread = threading.Thread(target=_read, args=(fd, loop, lines), daemon=True)
+        thread.name = "standard-input"
+        thread.start()
+    while True:
+        yield await lines.get()
+
+
+def _read(fd: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
+    pending = b""
+    while True:
+        try:
+            data = os.read(fd, 4096)
+        except OSError:
+            return
+        *whole, pending = (pending + data).split(b"\n")
+        if not data and pending:
+            whole.append(pending)
+        pending = pending[:_MAX_LINE]
+        try:
+            for line in whole:
+                text = line[:_MAX_LINE].decode("utf-8", "replace").strip()
+                loop.call_soon_threadsafe(lines.put_nowait, text)
+        except RuntimeError:
+            return
+        if not data:
+            return

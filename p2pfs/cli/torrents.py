@@ -1,0 +1,341 @@
+"""`make-torrent`, `show` and `verify`: .torrent files and the content they describe.
+
+Invariant: these commands never go to the network and never write content.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from p2pfs.cli import content
+from p2pfs.cli.options import Force, Json, LogFile, Verbose
+from p2pfs.cli.run import error_text, exit_code_for, start_logging
+from p2pfs.cli.text import format_pieces, printable
+from p2pfs.cli.units import format_size, parse_size
+from p2pfs.errors import P2pfsError, UsageError
+
+if TYPE_CHECKING:
+    from p2pfs.formats.bitfield import Bitfield
+    from p2pfs.formats.metainfo import Metainfo
+
+__all__ = ["make_torrent", "show", "verify"]
+
+_MAX_FILES_SHOWN = 20
+
+
+def _say(text: str) -> None:
+    typer.echo(printable(text))
+
+
+def _emit(event: str, **fields: Any) -> None:
+    typer.echo(json.dumps({"event": event, **fields}))
+
+
+@contextmanager
+def _final_object(as_json: bool) -> Iterator[None]:
+    """With `--json`, an error is also the final object."""
+    try:
+        yield
+    except (P2pfsError, OSError) as error:
+        if as_json:
+            code = exit_code_for(error)
+            _emit("final", ok=False, exit_code=code, error=error_text(error))
+        raise
+
+
+@contextmanager
+def hash_bar(title: str, *, as_json: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """Shows how far hashing is: a bar on standard error in a terminal, or JSON events."""
+    if as_json:
+        tenths = -1
+
+        def tell(done: int, total: int) -> None:
+            nonlocal tenths
+            if total and done * 10 // total > tenths:
+                tenths = done * 10 // total
+                _emit("progress", state="checking", bytes_done=done, bytes_total=total)
+
+        yield tell
+        return
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(printable(title)), total=None)
+
+        def draw(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield draw
+
+
+def make_torrent(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file or folder to share.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write here (default: torrents/NAME.torrent)."
+        ),
+    ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option("--tracker", "-t", metavar="URL", help="An announce URL; may be repeated."),
+    ] = None,
+    piece_length: Annotated[
+        str | None,
+        typer.Option(
+            "--piece-length",
+            "-l",
+            metavar="SIZE",
+            help="A power of two from 16KiB to 16MiB (default: by the size of the content).",
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Peers come from the named trackers only (BEP 27).")
+    ] = False,
+    web_seed: Annotated[
+        list[str] | None,
+        typer.Option("--web-seed", "-w", metavar="URL", help="A web seed (BEP 19); repeatable."),
+    ] = None,
+    comment: Annotated[
+        str | None, typer.Option("--comment", "-c", metavar="TEXT", help="Free text.")
+    ] = None,
+    date: Annotated[
+        bool,
+        typer.Option("--date", help="Write the time of making; the bytes then differ each time."),
+    ] = False,
+    force: Force = False,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
+) -> None:
+    """Make a .torrent of a file or folder.
+
+    Equal content, name and options give equal files: one swarm for everyone.
+
+    \b
+    Examples:
+      p2pfs make-torrent movie.mkv
+      p2pfs make-torrent photos/ -t http://10.0.0.5:9999/announce -l 1MiB
+    """
+    from p2pfs.storage.creating import hash_tree
+
+    start_logging(verbose, log_file)
+    with _final_object(as_json):
+        length = _piece_length(piece_length)
+        for url in (*(tracker or ()), *(web_seed or ())):
+            _check_url(url)
+        target = output
+        if target is None:
+            target = content.torrent_path(path.resolve().name)
+        if target.exists() and not force:
+            content.refuse_overwriting(target)
+        with hash_bar(f"hashing {path}", as_json=as_json) as progress:
+            tree = hash_tree(path, length, progress=progress)
+        metainfo = content.build_metainfo(
+            tree,
+            private=private,
+            trackers=tracker or (),
+            web_seeds=web_seed or (),
+            comment=comment,
+            creation_date=int(datetime.now(UTC).timestamp()) if date else None,
+        )
+        content.write_torrent(target, metainfo, overwrite=force)
+    if as_json:
+        described = _description(metainfo)
+        _emit(
+            "final", ok=True, exit_code=0, path=str(target), skipped=list(tree.skipped), **described
+        )
+        return
+    for name in tree.skipped:
+        _say(f"left out, because it is a link or no regular file: {name}")
+    files = _counted(len(metainfo.files), "file")
+    pieces = _counted(metainfo.geometry.piece_count, "piece")
+    _say(
+        f"{target}: {format_size(metainfo.total_length)} in {files}, "
+        f"{pieces} of {format_size(metainfo.geometry.piece_length)}"
+    )
+    _say(f"info hash {metainfo.torrent_id}")
+
+
+def _piece_length(text: str | None) -> int | None:
+    if text is None:
+        return None
+    length = parse_size(text)
+    if length & (length - 1) or not 16 * 1024 <= length <= 16 * 1024 * 1024:
+        raise UsageError(
+            f"a piece of {text} is not possible: a power of two from 16KiB to 16MiB is"
+        )
+    return length
+
+
+def _check_url(url: str) -> None:
+    scheme = url.partition("://")[0].lower()
+    if scheme not in ("http", "https", "udp") or printable(url) != url or " " in url:
+        raise UsageError(f"{url!r} is not a URL such as http://host:9999/announce")
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _description(metainfo: Metainfo) -> dict[str, Any]:
+    return {
+        "name": metainfo.name,
+        "info_hash": str(metainfo.torrent_id),
+        "bytes": metainfo.total_length,
+        "pieces": metainfo.geometry.piece_count,
+        "piece_length": metainfo.geometry.piece_length,
+        "private": metainfo.private,
+        "trackers": [list(tier) for tier in metainfo.trackers],
+        "web_seeds": list(metainfo.web_seeds),
+        "comment": metainfo.comment,
+        "created_by": metainfo.created_by,
+        "creation_date": metainfo.creation_date,
+        "files": [{"path": "/".join(file.path), "bytes": file.length} for file in metainfo.files],
+    }
+
+
+def show(
+    torrent: Annotated[Path, typer.Argument(metavar="FILE.torrent", help="The file to show.")],
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
+) -> None:
+    """Show what a .torrent file describes.
+
+    \b
+    Example:
+      p2pfs show torrents/movie.mkv.torrent
+    """
+    start_logging(verbose, log_file)
+    with _final_object(as_json):
+        metainfo = content.read_torrent(torrent)
+    if as_json:
+        _emit("final", ok=True, exit_code=0, path=str(torrent), **_description(metainfo))
+        return
+    geometry = metainfo.geometry
+    pieces = f"{geometry.piece_count} of {format_size(geometry.piece_length)}"
+    rows = [
+        ("name", metainfo.name),
+        ("info hash", str(metainfo.torrent_id)),
+        ("size", f"{format_size(metainfo.total_length)} ({metainfo.total_length} bytes)"),
+        ("pieces", pieces),
+        ("private", "yes" if metainfo.private else "no"),
+    ]
+    rows += [("tracker", ", ".join(tier)) for tier in metainfo.trackers]
+    rows += [("web seed", url) for url in metainfo.web_seeds]
+    if metainfo.comment is not None:
+        rows.append(("comment", metainfo.comment))
+    if metainfo.created_by is not None:
+        rows.append(("created by", metainfo.created_by))
+    if metainfo.creation_date is not None:
+        rows.append(("created", _date(metainfo.creation_date)))
+    for title, value in rows:
+        _say(f"{title:<11}{value}")
+    _say(f"{'files':<11}{len(metainfo.files)}")
+    for file in metainfo.files[:_MAX_FILES_SHOWN]:
+        _say(f"  {format_size(file.length):>10}  {'/'.join(file.path)}")
+    if len(metainfo.files) > _MAX_FILES_SHOWN:
+        _say(f"  and {len(metainfo.files) - _MAX_FILES_SHOWN} more: --json lists all")
+
+
+def _date(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds} seconds after 1970"
+
+
+def verify(
+    torrent: Annotated[Path, typer.Argument(metavar="FILE.torrent", help="What it should be.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file or folder to check.")],
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
+) -> None:
+    """Check content on disk against a .torrent file; exits 1 when anything differs.
+
+    \b
+    Example:
+      p2pfs verify torrents/movie.mkv.torrent output/movie.mkv
+    """
+    from p2pfs.storage.pieces import PieceStore
+
+    start_logging(verbose, log_file)
+    with _final_object(as_json):
+        metainfo = content.read_torrent(torrent)
+        with hash_bar(f"checking {path}", as_json=as_json) as progress:
+            store = PieceStore.open_seed(metainfo, path, verify=True, progress=progress)
+        good = store.verified.copy()
+        damaged = _damaged_files(metainfo, good)
+        store.close()
+    total = metainfo.geometry.piece_count
+    bad = list(good.missing())
+    ok = not bad
+    if as_json:
+        _emit(
+            "final",
+            ok=ok,
+            exit_code=0 if ok else 1,
+            name=metainfo.name,
+            pieces=total,
+            pieces_good=good.count,
+            bad=bad,
+            damaged_files=damaged,
+            error=None if ok else f"{len(bad)} of {total} pieces differ",
+        )
+    elif ok:
+        _say(f"{path}: all {_counted(total, 'piece')} right")
+    else:
+        for name in damaged[:_MAX_FILES_SHOWN]:
+            _say(f"differs or is missing: {name}")
+        if len(damaged) > _MAX_FILES_SHOWN:
+            _say(f"and {len(damaged) - _MAX_FILES_SHOWN} more: --json lists all")
+        typer.echo(
+            printable(
+                f"p2pfs: {path}: {len(bad)} of {_counted(total, 'piece')} differ "
+                f"({format_pieces(bad)})"
+            ),
+            err=True,
+        )
+    raise typer.Exit(0 if ok else 1)
+
+
+def _damaged_files(metainfo: Metainfo, good: Bitfield) -> list[str]:
+    """Files that hold a piece that is not right (a piece may lie in several)."""
+    damaged = []
+    position = 0
+    length = metainfo.geometry.piece_length
+    for file in metainfo.files:
+        first, last = position // length, (position + max(file.length, 1) - 1) // length
+        if file.length and any(index not in good for index in range(first, last + 1)):
+            damaged.append("/".join(file.path))
+        position += file.length
+    return damaged
