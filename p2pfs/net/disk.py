@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 __all__ = ["Disk"]
 
@@ -17,7 +17,6 @@ WORKERS: Final = 2
 HIGH_WATER: Final = 16 * 1024 * 1024
 LOW_WATER: Final = 8 * 1024 * 1024
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -31,16 +30,12 @@ class Disk:
         self._waiting = 0
         self.busy = False
 
-    def run(
-        self, weight: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]:
+    def run(self, weight: int, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run `call` on a worker; `weight` is the bytes of memory it holds on to."""
         self._waiting += weight
         if not self.busy and self._waiting > HIGH_WATER:
             self.busy = True
             self._on_pressure(True)
-        if kwargs:
-            raise TypeError("keyword arguments do not reach the worker")
         future: asyncio.Future[T] = self._loop.run_in_executor(self._pool, call, *args)
         if weight:
             future.add_done_callback(lambda _: self._done(weight))

@@ -182,6 +182,8 @@ class Exchange:
                 self._serve(peer, connection)
             if peer.session.has_data_to_send:
                 self._send(peer, connection)
+            if peer.uploads and not limited and connection.stream.queued < SEND_AHEAD:
+                self.push_soon()  # the system took it all: go on after the others' turn
         if limited:
             self._up_limit.pump()
 

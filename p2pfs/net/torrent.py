@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from p2pfs.errors import NetworkError, P2pfsError, StorageError
 from p2pfs.formats.announce_http import PeerAddress
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Torrent"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TICK: Final = 0.25
 CHECKPOINT_EVERY: Final = 5.0
@@ -72,6 +74,7 @@ class Torrent:
         self._closed = False
         self._tasks: list[asyncio.Task[None]] = []
         self._dials: set[asyncio.Task[None]] = set()
+        self._disk_jobs: set[asyncio.Future[Any]] = set()
         self._last_gain = (self._loop.time(), 0)
 
     async def start(self) -> None:
@@ -207,8 +210,9 @@ class Torrent:
         await asyncio.gather(*tasks, return_exceptions=True)
         goodbye = self._loop.create_task(self.announcer.stop())
         await self.exchange.close("the torrent is closed")
+        await asyncio.gather(*self._disk_jobs, return_exceptions=True)
         with contextlib.suppress(StorageError):
-            await self._client.disk.run(0, self._store.close)
+            await self._on_disk(self._store.close)
         await goodbye
         if not self._done.done():
             self._done.set_exception(NetworkError(f"{self.name} was closed before it was complete"))
@@ -256,7 +260,7 @@ class Torrent:
             return
         while self.complete:
             try:
-                path = await self._client.disk.run(0, self._store.finish)
+                path = await self._on_disk(_finish, self._store)
             except StorageError as error:
                 self.disk_failed(error)
                 await asyncio.sleep(CHECKPOINT_EVERY)
@@ -265,9 +269,24 @@ class Torrent:
             self.announcer.completed()
             if not self._done.done():
                 self._done.set_result(path)
+            await self._settle()
             return
         if not self._done.done():  # a partial seeder has all that it wants
             self._done.set_result(self._store.final_path)
+
+    async def _on_disk(self, call: Callable[..., T], *args: Any) -> T:
+        """A storage call that `close` waits for even when its caller is cancelled."""
+        job = self._client.disk.run(0, call, *args)
+        self._disk_jobs.add(job)
+        job.add_done_callback(self._disk_jobs.discard)
+        return await asyncio.shield(job)
+
+    async def _settle(self) -> None:
+        """Flush the finished content; until then a start after power loss rechecks it."""
+        try:
+            await self._on_disk(self._store.settle)
+        except StorageError as error:
+            log.error("%s", error)
 
     async def _tick_forever(self) -> None:
         while True:
@@ -282,7 +301,7 @@ class Torrent:
             if self._store.finished:
                 continue
             try:
-                await self._client.disk.run(0, self._store.checkpoint)
+                await self._on_disk(self._store.checkpoint)
             except StorageError as error:
                 log.error("%s", error)
 
@@ -343,6 +362,10 @@ class Torrent:
                 old[3] + peer.up.total,
             )
         return tuple(Source(*values) for values in found.values())
+
+
+def _finish(store: PieceStore) -> Path:
+    return store.finish(durable=False)
 
 
 def _label(address: tuple[str, int]) -> str:
