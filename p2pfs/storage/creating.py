@@ -165,21 +165,15 @@ def _hash(
     digests = bytearray(20 * geometry.piece_count)
     layout = Layout([entry.size for _, entry in found], geometry)
 
-    seen: dict[int, FileStat] = {}
-
     def opened(number: int) -> OpenFile:
         handle = files.open_read(root, found[number][0])
-        try:
-            seen[number] = files.fstat(handle)
-            if seen[number].size != found[number][1].size:
-                raise _changed(handle)
-        except StorageError:
+        if handle.found.size != found[number][1].size:
             files.close(handle)
-            raise
+            raise _changed(handle)
         return handle
 
     def same(number: int, handle: OpenFile) -> None:
-        if files.fstat(handle) != seen.pop(number):
+        if files.fstat(handle) != handle.found:
             raise _changed(handle)
 
     def done(index: int, digest: bytes | None) -> None:

@@ -38,6 +38,7 @@ _FILE_FLAGS = _FLAGS | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 _FOLDER_FLAGS = _FLAGS | os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
+_KIND, _REGULAR, _FOLDER = 0o170000, stat.S_IFREG, stat.S_IFDIR
 _CACHED_FOLDERS = 32
 _LOCK_BYTE = 1 << 40
 
@@ -50,19 +51,6 @@ class FileStat(NamedTuple):
     inode: int
     is_file: bool
     is_folder: bool
-
-
-class OpenFile:
-    """An open regular file and the path to call it by in messages."""
-
-    __slots__ = ("fd", "path")
-
-    def __init__(self, fd: int, path: Path) -> None:
-        self.fd = fd
-        self.path = path
-
-    def fileno(self) -> int:
-        return self.fd
 
 
 class Root:
@@ -84,6 +72,26 @@ class Root:
         return self.path.joinpath(*parts)
 
 
+class OpenFile:
+    """An open regular file; `found` is what it looked like then."""
+
+    __slots__ = ("_parts", "_root", "fd", "found")
+
+    def __init__(self, fd: int, root: Root, parts: Parts, found: FileStat) -> None:
+        self.fd = fd
+        self.found = found
+        self._root = root
+        self._parts = parts
+
+    @property
+    def path(self) -> Path:
+        """What to call it in messages."""
+        return self._root.full(self._parts)
+
+    def fileno(self) -> int:
+        return self.fd
+
+
 def _explain(verb: str, path: Path, error: OSError) -> StorageError:
     """The `StorageError` for a failed system call, in words a person can act on."""
     if error.errno in _FULL:
@@ -92,6 +100,11 @@ def _explain(verb: str, path: Path, error: OSError) -> StorageError:
         return StorageError(f"cannot {verb} {path}: it is a symbolic link")
     if error.errno == errno.ENOTDIR:
         return StorageError(f"cannot {verb} {path}: a folder on the way is a file or a link")
+    if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+        return StorageError(
+            f"cannot {verb} {path}: something has this name already; "
+            "move it away, or choose another folder"
+        )
     if error.errno == errno.EFBIG:
         return StorageError(f"cannot {verb} {path}: too large for this file system")
     reason = error.strerror or type(error).__name__
@@ -149,21 +162,13 @@ def _sync(fd: int) -> None:
         os.fsync(fd)
 
 
-def _at(dir_fd: int | None) -> dict[str, int]:
-    return {} if dir_fd is None else {"dir_fd": dir_fd}
-
-
-def _both(dir_fd: int | None, new_fd: int | None) -> dict[str, int]:
-    return {} if dir_fd is None or new_fd is None else {"src_dir_fd": dir_fd, "dst_dir_fd": new_fd}
-
-
 class Files:
     """The door to the disk. Every method blocks and raises `StorageError`; safe on any thread."""
 
     # The system calls themselves: names are relative to `dir_fd`, or whole where it is None.
 
     def sys_open(self, name: str, flags: int, dir_fd: int | None) -> int:
-        return os.open(name, flags, 0o666, **_at(dir_fd))
+        return os.open(name, flags, 0o666, dir_fd=dir_fd)
 
     def sys_close(self, fd: int) -> None:
         os.close(fd)
@@ -172,6 +177,9 @@ class Files:
     sys_pwrite = staticmethod(getattr(os, "pwrite", _pwrite))
     sys_sync = staticmethod(_sync)
 
+    def sys_sync_all(self) -> None:
+        os.sync()
+
     def sys_truncate(self, fd: int, length: int) -> None:
         os.ftruncate(fd, length)
 
@@ -179,7 +187,7 @@ class Files:
         os.fsync(fd)
 
     def sys_stat(self, name: str, dir_fd: int | None) -> os.stat_result:
-        return os.stat(name, follow_symlinks=False, **_at(dir_fd))  # noqa: PTH116 (pathlib has no dir_fd)
+        return os.stat(name, follow_symlinks=False, dir_fd=dir_fd)
 
     def sys_fstat(self, fd: int) -> os.stat_result:
         return os.fstat(fd)
@@ -190,32 +198,35 @@ class Files:
         return os.scandir(folder)
 
     def sys_mkdir(self, name: str, dir_fd: int | None) -> None:
-        os.mkdir(name, **_at(dir_fd))  # noqa: PTH102
+        os.mkdir(name, dir_fd=dir_fd)
 
     def sys_link(self, old: str, new: str, old_fd: int | None, new_fd: int | None) -> None:
-        os.link(old, new, **_both(old_fd, new_fd), follow_symlinks=False)
+        os.link(old, new, src_dir_fd=old_fd, dst_dir_fd=new_fd, follow_symlinks=False)
 
     def sys_rename(self, old: str, new: str, old_fd: int | None, new_fd: int | None) -> None:
-        os.rename(old, new, **_both(old_fd, new_fd))  # noqa: PTH104
+        os.rename(old, new, src_dir_fd=old_fd, dst_dir_fd=new_fd)
 
     def sys_unlink(self, name: str, dir_fd: int | None) -> None:
-        os.unlink(name, **_at(dir_fd))
+        os.unlink(name, dir_fd=dir_fd)
 
     def sys_rmdir(self, name: str, dir_fd: int | None) -> None:
-        os.rmdir(name, **_at(dir_fd))
+        os.rmdir(name, dir_fd=dir_fd)
 
     # Roots and folders.
 
     def open_root(self, path: Path, *, create: bool = False) -> Root:
         """Open the folder that the user named (links in its own path are the user's will)."""
-        with _explained("open the folder", path):
+        try:
             if create:
                 path.mkdir(parents=True, exist_ok=True)
-            if not _DIR_FD:
-                if not path.is_dir():
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-                return Root(path, -1)
-            return Root(path, _retried(self.sys_open, str(path), _FOLDER_FLAGS, None))
+            if not path.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            fd = _retried(self.sys_open, str(path), _FOLDER_FLAGS, None) if _DIR_FD else -1
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StorageError(f"cannot open the folder {path}: it is a file") from error
+        except OSError as error:
+            raise _explain("open the folder", path, error) from error
+        return Root(path, fd)
 
     def close_root(self, root: Root) -> None:
         """Close the folder and all it cached; open files stay open."""
@@ -226,8 +237,10 @@ class Files:
                 self._close_fd(fd)
 
     def _close_fd(self, fd: int) -> None:
-        with contextlib.suppress(OSError):  # nothing can be done, and nothing is lost
+        try:  # noqa: SIM105 (this is a hot path)
             self.sys_close(fd)
+        except OSError:
+            pass  # nothing can be done, and nothing is lost
 
     def _forget(self, root: Root) -> bool:
         """Close the cached folders; True when there were any."""
@@ -387,22 +400,24 @@ class Files:
         return self._open(root, parts, flags, "write", create=create)
 
     def _open(self, root: Root, parts: Parts, flags: int, verb: str, *, create: bool) -> OpenFile:
-        path = root.full(parts)
-        with _explained(verb, path):
-            fd = self._named(
-                root,
-                parts,
-                lambda name, dir_fd: self.sys_open(name, flags | _FILE_FLAGS, dir_fd),
-                create,
-            )
-        handle = OpenFile(fd, path)
+        flags |= _FILE_FLAGS
+
+        def go(name: str, dir_fd: int | None) -> int:
+            return self.sys_open(name, flags, dir_fd)
+
         try:
-            if not self.fstat(handle).is_file:
-                raise StorageError(f"cannot {verb} {path}: it is not a regular file")
-        except StorageError:
-            self.close(handle)
-            raise
-        return handle
+            fd = self._named(root, parts, go, create)
+        except OSError as error:
+            raise _explain(verb, root.full(parts), error) from error
+        try:
+            found = _as_stat(_retried(self.sys_fstat, fd))
+        except OSError as error:
+            self._close_fd(fd)
+            raise _explain(verb, root.full(parts), error) from error
+        if not found.is_file:
+            self._close_fd(fd)
+            raise StorageError(f"cannot {verb} {root.full(parts)}: it is not a regular file")
+        return OpenFile(fd, root, parts, found)
 
     def close(self, handle: OpenFile) -> None:
         """Close a file, once: a second call does nothing."""
@@ -412,8 +427,10 @@ class Files:
 
     def fstat(self, handle: OpenFile) -> FileStat:
         """Size and identity of an open file."""
-        with _explained("look at", handle.path):
+        try:
             return _as_stat(_retried(self.sys_fstat, handle.fd))
+        except OSError as error:
+            raise _explain("look at", handle.path, error) from error
 
     def pread_into(self, handle: OpenFile, view: memoryview, offset: int) -> int:
         """Fill `view` from `offset`; the count is short only at the end of the file."""
@@ -456,6 +473,11 @@ class Files:
         with _explained("flush", handle.path):
             _retried(self.sys_sync, handle.fd)
 
+    def sync_all(self) -> None:
+        """Start flushing everything at once, where the system can: makes many `sync` cheap."""
+        if hasattr(os, "sync"):
+            self.sys_sync_all()
+
     def lock(self, handle: OpenFile) -> bool:
         """Take the file for this process until it is closed; False when another has it.
 
@@ -479,9 +501,9 @@ class Files:
 
 
 def _as_stat(found: os.stat_result) -> FileStat:
-    mode = found.st_mode
+    kind = found.st_mode & _KIND
     return FileStat(
-        found.st_size, found.st_mtime_ns, found.st_ino, stat.S_ISREG(mode), stat.S_ISDIR(mode)
+        found.st_size, found.st_mtime_ns, found.st_ino, kind == _REGULAR, kind == _FOLDER
     )
 
 

@@ -7,6 +7,7 @@ real name and differs is the user's: it is never touched.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -72,16 +73,15 @@ class _Opening:
         try:
             self._undo_finishing(loaded)
             if not self._standing():
-                places.remove_parts()
-                record.remove()
+                with contextlib.suppress(StorageError):  # untidy, not wrong
+                    places.remove_parts()
+                    record.remove()
+                record.close()
                 return self._whole()
-            store = self._restored(record, loaded)
-            if store.complete:
-                store.finish()
+            return self._restored(record, loaded)
         except BaseException:
             record.close()
             raise
-        return store
 
     def _whole(self) -> PieceStore:
         """The content has its real name and is right."""
@@ -169,8 +169,14 @@ class _Opening:
             record.drop(lost)
         store = PieceStore(self._metainfo, self._places, verified, files=self._files, record=record)
         store.mark_dirty(self._files_of(found))
-        self._take_over(store)
-        store.checkpoint()
+        try:
+            self._take_over(store)
+            store.checkpoint()
+            if store.complete:
+                store.finish()
+        except BaseException:
+            store.close(clean=False)
+            raise
         return store
 
     def _sort_out(self, loaded: Loaded) -> tuple[Bitfield, Bitfield]:

@@ -27,6 +27,7 @@ __all__ = ["PieceStore"]
 
 MAX_OPEN = 64
 _CHUNK = 256 * 1024
+_MANY_FILES = 500
 
 
 class PieceStore:
@@ -213,6 +214,12 @@ class PieceStore:
             place += count
         return bytes(data)
 
+    def read_file(self, file_index: int, offset: int, length: int) -> bytes:
+        """A range of one content file, for streams without `sendfile`; errors as for `read`."""
+        data = bytearray(length)
+        self._fill(file_index, memoryview(data), offset)
+        return bytes(data)
+
     def warm(self, index: int, begin: int, length: int) -> None:
         """Bring a range into memory (the page cache), so that sending it will not wait."""
         for _ in self._chunks(self.layout.spans(index, begin, length)):
@@ -270,21 +277,21 @@ class PieceStore:
         parts = self._places.parts(number)
         handle = self._files.open_write(self._places.root, parts, create=True)
         try:
-            found = self._files.fstat(handle)
-            if found.size != self.layout.lengths[number]:
+            if handle.found.size != self.layout.lengths[number]:
                 if number in self._sized:
                     raise StorageError(
                         f"{handle.path} was changed by another program: "
                         "stop, and start again to recheck it"
                     )
                 self._files.truncate(handle, self.layout.lengths[number])
-                with self._lock:
-                    self._new_folders.update(parts[:depth] for depth in range(len(parts)))
         except BaseException:
             self._files.close(handle)
             raise
-        self._sized.add(number)
-        self.stats[number] = found
+        if number not in self._sized:
+            with self._lock:
+                self._sized.add(number)
+                self._new_folders.update(parts[:depth] for depth in range(len(parts)))
+                self.stats[number] = handle.found
         return handle
 
     # Keeping.
@@ -308,19 +315,23 @@ class PieceStore:
             with self._lock:
                 position = self._record.position
                 dirty, self._dirty = self._dirty, set()
-                folders, self._new_folders = self._new_folders, set()
-            if not dirty and not folders and position == self._flushed_to:
+            if not dirty and not self._new_folders and position == self._flushed_to:
                 return
             try:
-                stamps = self._flush(dirty, folders)
+                stamps = self._flush(dirty)
+                for folder in self._take_new_folders():
+                    self._files.sync_folder(self._places.root, folder)
                 self._record.checkpoint(position, stamps)
             except StorageError as error:
                 self._flush_error = error
                 raise
             self._flushed_to = self._record.position
 
-    def _flush(self, dirty: set[int], folders: Iterable[Parts]) -> dict[int, int]:
+    def _flush(self, dirty: set[int]) -> dict[int, int]:
+        """Flush these files; their modification times (ns) then."""
         stamps = {}
+        if len(dirty) > _MANY_FILES:
+            self._files.sync_all()
         for number in sorted(dirty):
             handle = self._pool.acquire(number)
             try:
@@ -328,9 +339,12 @@ class PieceStore:
                 stamps[number] = self._files.fstat(handle).mtime_ns
             finally:
                 self._pool.release(number)
-        for folder in folders:
-            self._files.sync_folder(self._places.root, folder)
         return stamps
+
+    def _take_new_folders(self) -> set[Parts]:
+        with self._lock:
+            folders, self._new_folders = self._new_folders, set()
+        return folders
 
     def finish(self, *, durable: bool = True) -> Path:
         """Give the complete content its real name and tell it; done already: just tell it.
@@ -368,7 +382,7 @@ class PieceStore:
         with self._flushing:
             dirty, self._dirty = self._dirty, set()
             try:
-                self._flush(dirty, ())
+                self._flush(dirty)
                 self._places.sync_final(self._new_folders)
             except StorageError as error:
                 self._dirty |= dirty
