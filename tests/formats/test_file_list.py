@@ -1,0 +1,61 @@
+"""The files inside an info dictionary; what is hostile is in the table of hostile torrents."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from p2pfs.errors import MetainfoError
+from p2pfs.formats.file_list import MAX_FILES, FileEntry, read_files, read_length
+
+
+def entry(length, *path, **more):
+    return {b"length": length, b"path": list(path)} | {k.encode(): v for k, v in more.items()}
+
+
+def test_files_keep_their_order_and_empty_ones_stay():
+    listed = [entry(3, b"b"), entry(0, b"sub", b"empty"), entry(2, b"a")]
+
+    assert read_files(listed) == (
+        FileEntry(("b",), 3),
+        FileEntry(("sub", "empty"), 0),
+        FileEntry(("a",), 2),
+    )
+
+
+def test_the_utf8_path_is_preferred_unless_it_is_no_path():
+    twin = {b"length": 1, b"path": [b"\xc4"], b"path.utf-8": ["ä".encode()]}
+    broken = {b"length": 1, b"path": [b"plain"], b"path.utf-8": b"not a list"}
+
+    assert [file.path for file in read_files([twin, broken])] == [("ä",), ("plain",)]
+
+
+def test_links_are_left_out_and_padding_gets_names_of_its_own():
+    listed = [
+        entry(1, b"a"),
+        entry(4, b".pad", b"4", attr=b"p"),
+        entry(0, b"link", attr=b"l"),
+        entry(4, b".pad", b"4", attr=b"p"),
+        entry(1, b"run", attr=b"x"),
+        entry(1, b"odd", attr=7),
+    ]
+
+    paths = [file.path for file in read_files(listed)]
+    assert paths == [("a",), (".pad", "1-4"), (".pad", "2-4"), ("run",), ("odd",)]
+
+
+@pytest.mark.parametrize("length", [-1, b"1", None, [1]])
+def test_a_length_is_a_number_from_0_on(length):
+    with pytest.raises(MetainfoError):
+        read_length({b"length": length})
+    with pytest.raises(MetainfoError):
+        read_length({})
+
+
+def test_a_hundred_thousand_files_take_about_a_second():
+    listed = [entry(n, b"dir%d" % (n // 1000), b"file%d" % n) for n in range(MAX_FILES)]
+    start = time.perf_counter()
+
+    assert len(read_files(listed)) == MAX_FILES
+    assert time.perf_counter() - start < 5
