@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+import tracemalloc
+from dataclasses import replace
 
 import bencodepy
 import pytest
@@ -257,6 +259,24 @@ def test_a_megabyte_of_anything_takes_about_a_second_at_most(kind):
     with contextlib.suppress(BencodeError):
         decode(LARGE[kind])
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("unit", [b"d0:lee", b"d2:ip7:1.2.3.44:porti1ee", b"l1:ae"])
+def test_the_largest_tracker_reply_takes_at_most_16_mib(unit):
+    share = 16  # the bound is linear: a sixteenth of the reply in a sixteenth of the memory
+    limits = replace(
+        REPLY_LIMITS,
+        max_bytes=REPLY_LIMITS.max_bytes // share,
+        max_tokens=REPLY_LIMITS.max_tokens // share,
+    )
+    data = b"l" + unit * ((limits.max_bytes - 2) // len(unit)) + b"e"
+
+    tracemalloc.start()
+    with contextlib.suppress(BencodeError):
+        decode(data, limits)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 1024 * 1024 // share
 
 
 @given(values)

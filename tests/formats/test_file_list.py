@@ -53,8 +53,8 @@ def test_a_length_is_a_number_from_0_on(length):
         read_length({})
 
 
-def test_a_hundred_thousand_files_take_about_a_second():
-    listed = [entry(n, b"dir%d" % (n // 1000), b"file%d" % n) for n in range(MAX_FILES)]
+def test_as_many_files_as_are_accepted_take_about_a_second():
+    listed = [{b"length": 1, b"path": [b"dir", b"%d" % n]} for n in range(MAX_FILES)]
     start = time.perf_counter()
 
     assert len(read_files(listed)) == MAX_FILES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import replace
 
 import bencodepy
@@ -224,6 +225,21 @@ def test_the_piece_length_is_a_power_of_two_from_16_kib_to_16_mib(total):
     assert length == 16 * MIB or -(-total // length) <= 2000
 
 
+@pytest.mark.torture
+def test_a_torrent_of_a_hundred_thousand_files_is_read_in_two_seconds():
+    files = [
+        FileEntry((f"folder{n // 1000}", f"some file name {n}.txt"), n) for n in range(100_000)
+    ]
+    total = sum(file.length for file in files)
+    length = default_piece_length(total)
+    pieces = bytes(20 * -(-total // length))
+    raw = sample(files=files, multi_file=True, piece_length=length, pieces=pieces).to_bytes()
+    start = time.perf_counter()
+
+    assert parse(raw).files == tuple(files)
+    assert time.perf_counter() - start < 4, "2 s on a quiet machine"
+
+
 infos = st.fixed_dictionaries(
     {},
     optional={
@@ -276,6 +292,7 @@ def test_every_shorter_beginning_of_a_file_is_refused():
             parse(raw[:stop])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_libtorrent_reads_what_we_write():
     libtorrent = pytest.importorskip("libtorrent", reason="libtorrent is not installed here")
     metainfo = sample(
@@ -295,6 +312,7 @@ def test_libtorrent_reads_what_we_write():
     assert [theirs.files().file_path(n) for n in range(2)] == ["name/a/é.txt", "name/b"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("flavour", ["v1", "hybrid", "v2"])
 def test_we_read_what_libtorrent_writes(tmp_path, flavour):
     libtorrent = pytest.importorskip("libtorrent", reason="libtorrent is not installed here")
