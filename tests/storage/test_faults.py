@@ -1,0 +1,169 @@
+"""Every system call of a download fails once, and then for good: nothing wrong is believed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pfs.errors import StorageError
+from p2pfs.storage.pieces import PieceStore
+
+
+class Fault:
+    """Fails call number `at` (1-based), and all later ones if `sticky`."""
+
+    def __init__(self, at: int, code: int | None, sticky: bool, only: str | None = None) -> None:
+        self.at = at
+        self.code = code
+        self.sticky = sticky
+        self.only = only
+        self.calls = 0
+        self.happened = False
+
+    def __call__(self, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        if self.only in (None, name):
+            self.calls += 1
+        due = self.calls > self.at if self.sticky else False
+        if (self.calls == self.at and self.only in (None, name)) or due:
+            self.happened = True
+            if name == "sys_close":
+                call(*args)
+            if self.code is not None:
+                raise OSError(self.code, "injected")
+            fd, data, offset = args
+            return call(fd, memoryview(data)[: max(1, len(data) // 2)], offset)
+        return call(*args)
+
+
+def download(sample, folder, files, *, durable=True):
+    """All of a download; pieces that fail are tried once more in the same session."""
+    store = PieceStore.open_download(sample.metainfo, folder, files=files, threads=1)
+    try:
+        for index in range(sample.count):
+            try:
+                assert store.write_piece(index, sample.piece(index))
+            except StorageError:
+                assert index not in store.verified
+                assert store.write_piece(index, sample.piece(index))
+            assert index in store.verified
+            if index == sample.count // 2:
+                store.checkpoint()
+        store.finish(durable=durable)
+    except BaseException:
+        with contextlib.suppress(StorageError):
+            store.close(clean=False)
+        raise
+    store.close()
+
+
+def check_and_go_on(sample, folder, quick):
+    """What is left can be opened, claims nothing wrong, and becomes complete."""
+    store = PieceStore.open_download(sample.metainfo, folder, files=quick, threads=1)
+    try:
+        for index in store.verified:
+            size = sample.metainfo.geometry.piece_size(index)
+            assert store.read(index, 0, size) == sample.piece(index)
+        for index in range(sample.count):
+            assert store.write_piece(index, sample.piece(index))
+        assert sample.is_at(store.finish())
+    finally:
+        store.close()
+    assert [path.name for path in folder.iterdir()] == [sample.metainfo.name]
+
+
+@pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+def test_a_failing_call_leaves_an_error_and_nothing_wrong(
+    either, tmp_path, watched, quick, code, sticky
+):
+    for at in range(1, 1000):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        fault = Fault(at, code, sticky)
+        try:
+            download(either, folder, watched(fault), durable=at % 2 == 0)
+        except StorageError as error:
+            assert error.disk_full == (code == errno.ENOSPC) or "changed" in str(error)
+            assert fault.happened
+        check_and_go_on(either, folder, quick)
+        if not fault.happened:
+            break
+    else:
+        pytest.fail("the sweep did not come to an end")
+
+
+def test_an_interrupted_call_is_made_again(either, tmp_path, watched):
+    for at in range(1, 1000):
+        folder = tmp_path / str(at)
+        fault = Fault(at, errno.EINTR, sticky=False)
+        download(either, folder, watched(fault))
+        assert either.is_at(folder / either.metainfo.name)
+        if not fault.happened:
+            break
+
+
+def test_a_short_write_is_continued(either, tmp_path, watched):
+    for at in range(1, 1000):
+        folder = tmp_path / str(at)
+        fault = Fault(at, None, sticky=False, only="sys_pwrite")
+        download(either, folder, watched(fault))
+        assert either.is_at(folder / either.metainfo.name)
+        if not fault.happened:
+            break
+
+
+def test_a_disk_that_fills_up_and_is_freed_costs_only_the_pieces_that_failed(
+    single, tmp_path, watched
+):
+    full = False
+
+    def around(name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        if full and name == "sys_pwrite":
+            raise OSError(errno.ENOSPC, "injected")
+        return call(*args)
+
+    store = PieceStore.open_download(single.metainfo, tmp_path, files=watched(around))
+    assert store.write_piece(0, single.piece(0))
+    full = True
+    for index in (1, 2):
+        with pytest.raises(StorageError, match="disk is full") as caught:
+            store.write_piece(index, single.piece(index))
+        assert caught.value.disk_full
+    assert list(store.verified) == [0]
+    full = False
+    for index in range(single.count):
+        assert store.write_piece(index, single.piece(index))
+    assert single.is_at(store.finish())
+    store.close()
+
+
+def test_after_a_failed_flush_no_checkpoint_is_claimed_until_a_new_start(
+    single, tmp_path: Path, watched, quick
+):
+    failing = False
+
+    def around(name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        if failing and name == "sys_sync":
+            raise OSError(errno.EIO, "injected")
+        return call(*args)
+
+    store = PieceStore.open_download(single.metainfo, tmp_path, files=watched(around))
+    store.write_piece(0, single.piece(0))
+    failing = True
+    with pytest.raises(StorageError, match="flush"):
+        store.checkpoint()
+    failing = False
+    with pytest.raises(StorageError, match="flush"):
+        store.checkpoint()
+    store.close(clean=False)
+
+    again = PieceStore.open_download(single.metainfo, tmp_path, files=quick)
+
+    assert list(again.verified) == [0]
+    again.checkpoint()
+    again.close()
