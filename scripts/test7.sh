@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Nine seeders with overlapping fifths of a larger file, and one downloader.
+. "$(dirname "$0")/lib.sh"
+
+title "7: nine seeders with overlapping ranges of 3lorem_ipsum.txt, one downloader"
+sample 3lorem_ipsum.txt
+launch tracker tracker --host 127.0.0.1 -d 0
+ready tracker
+launch seeder1 seed -i 127.0.0.1 -d $TRACKER -p $P1 -f 3lorem_ipsum.txt -r1 "0%" -r2 "20%"
+launch seeder2 seed -i 127.0.0.1 -d $TRACKER -p $P2 -f 3lorem_ipsum.txt -r1 "10%" -r2 "30%"
+launch seeder3 seed -i 127.0.0.1 -d $TRACKER -p $P3 -f 3lorem_ipsum.txt -r1 "20%" -r2 "40%"
+launch seeder4 seed -i 127.0.0.1 -d $TRACKER -p $P4 -f 3lorem_ipsum.txt -r1 "30%" -r2 "50%"
+launch seeder5 seed -i 127.0.0.1 -d $TRACKER -p $P5 -f 3lorem_ipsum.txt -r1 "40%" -r2 "60%"
+launch seeder6 seed -i 127.0.0.1 -d $TRACKER -p $P6 -f 3lorem_ipsum.txt -r1 "50%" -r2 "70%"
+launch seeder7 seed -i 127.0.0.1 -d $TRACKER -p $P7 -f 3lorem_ipsum.txt -r1 "60%" -r2 "80%"
+launch seeder8 seed -i 127.0.0.1 -d $TRACKER -p $P8 -f 3lorem_ipsum.txt -r1 "70%" -r2 "90%"
+launch seeder9 seed -i 127.0.0.1 -d $TRACKER -p $P9 -f 3lorem_ipsum.txt -r1 "80%" -r2 "100%"
+ready seeder1 seeder2 seeder3 seeder4 seeder5 seeder6 seeder7 seeder8 seeder9
+launch downloader download 3lorem_ipsum.txt -i 127.0.0.1 -d $TRACKER -p $P10
+finished downloader
+gave downloader
+same seeds/3lorem_ipsum.txt output/3lorem_ipsum.txt
+passed
