@@ -1,7 +1,8 @@
 """Open files under a bound, for writers on many threads and for the one thread that serves.
 
 Invariant: a descriptor is never closed while a thread works with it. `HandlePool` counts its
-users; a `Source` is used by one thread only, at once after asking for its number.
+users, `ReadPool` its readers to come; a `Source` is used by one thread only, at once after
+asking for its number.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from p2pfs.errors import StorageError
 from p2pfs.storage.files import Files, OpenFile
 
-__all__ = ["HandlePool", "Source", "SourceCache"]
+__all__ = ["HandlePool", "ReadPool", "Source", "SourceCache"]
 
 
 class HandlePool:
@@ -123,3 +125,61 @@ class SourceCache:
         self.newest = None
         for source in list(self._open.values()):
             self._shut(source)
+
+
+class ReadPool:
+    """Files opened once each for a pass over them, and closed after their last reader.
+
+    `users[i]` is how many jobs will read file i; `opened(i)` opens it (or raises
+    `StorageError`); `closing(i, handle)` is called before it is closed.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        users: dict[int, int],
+        opened: Callable[[int], OpenFile],
+        closing: Callable[[int, OpenFile], None] | None = None,
+    ) -> None:
+        self._files = files
+        self._users = users
+        self._opened = opened
+        self._closing = closing
+        self._lock = threading.Lock()
+        self._handles: dict[int, OpenFile | StorageError] = {}
+
+    def acquire(self, number: int) -> OpenFile:
+        """The open file; raises what opening it raised, to each of its readers."""
+        with self._lock:
+            handle = self._handles.get(number)
+            if handle is None:
+                try:
+                    handle = self._opened(number)
+                except StorageError as error:
+                    handle = error
+                self._handles[number] = handle
+        if isinstance(handle, StorageError):
+            raise handle
+        return handle
+
+    def release(self, number: int) -> None:
+        """One job is done with the file."""
+        with self._lock:
+            left = self._users[number] = self._users[number] - 1
+            if left:
+                return
+            handle = self._handles.pop(number, None)
+        if isinstance(handle, OpenFile):
+            try:
+                if self._closing is not None:
+                    self._closing(number, handle)
+            finally:
+                self._files.close(handle)
+
+    def close(self) -> None:
+        """Close what is still open, after an error."""
+        with self._lock:
+            for handle in self._handles.values():
+                if isinstance(handle, OpenFile):
+                    self._files.close(handle)
+            self._handles.clear()

@@ -18,6 +18,7 @@ from p2pfs.errors import StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.storage.files import Files, OpenFile
+from p2pfs.storage.handles import ReadPool
 from p2pfs.storage.layout import Layout
 
 __all__ = [
@@ -61,64 +62,6 @@ def block_digests(data: Buffer, block: int = BLOCK_LENGTH) -> list[bytes]:
         sha1(view[start : start + block], usedforsecurity=False).digest()
         for start in range(0, len(view), block)
     ]
-
-
-class ReadPool:
-    """Files opened once each for a pass over them, and closed after their last reader.
-
-    `users[i]` is how many jobs will read file i; `opened(i)` opens it (or raises
-    `StorageError`); `closing(i, handle)` is called before it is closed.
-    """
-
-    def __init__(
-        self,
-        files: Files,
-        users: dict[int, int],
-        opened: Callable[[int], OpenFile],
-        closing: Callable[[int, OpenFile], None] | None = None,
-    ) -> None:
-        self._files = files
-        self._users = users
-        self._opened = opened
-        self._closing = closing
-        self._lock = threading.Lock()
-        self._handles: dict[int, OpenFile | StorageError] = {}
-
-    def acquire(self, number: int) -> OpenFile:
-        """The open file; raises what opening it raised, to each of its readers."""
-        with self._lock:
-            handle = self._handles.get(number)
-            if handle is None:
-                try:
-                    handle = self._opened(number)
-                except StorageError as error:
-                    handle = error
-                self._handles[number] = handle
-        if isinstance(handle, StorageError):
-            raise handle
-        return handle
-
-    def release(self, number: int) -> None:
-        """One job is done with the file."""
-        with self._lock:
-            left = self._users[number] = self._users[number] - 1
-            if left:
-                return
-            handle = self._handles.pop(number, None)
-        if isinstance(handle, OpenFile):
-            try:
-                if self._closing is not None:
-                    self._closing(number, handle)
-            finally:
-                self._files.close(handle)
-
-    def close(self) -> None:
-        """Close what is still open, after an error."""
-        with self._lock:
-            for handle in self._handles.values():
-                if isinstance(handle, OpenFile):
-                    self._files.close(handle)
-            self._handles.clear()
 
 
 @dataclass(slots=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 from p2pfs.errors import StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
-from p2pfs.storage.files import Files, FileStat, OpenFile, Parts
+from p2pfs.storage.files import Files, FileStat, OpenFile
+from p2pfs.storage.flushing import Flusher
 from p2pfs.storage.handles import HandlePool, Source, SourceCache
 from p2pfs.storage.hashing import Progress, verify_chunks, verify_piece
 from p2pfs.storage.layout import FileSlice
@@ -27,7 +28,6 @@ __all__ = ["PieceStore"]
 
 MAX_OPEN = 64
 _CHUNK = 256 * 1024
-_MANY_FILES = 500
 
 
 class PieceStore:
@@ -53,21 +53,16 @@ class PieceStore:
         self.layout = places.layout
         self._places = places
         self._files = files
-        self._record = record
         self._digests = metainfo.pieces
         self._lock = threading.Lock()
-        self._flushing = threading.Lock()
         self._pool = HandlePool(files, self._open_pooled, max_open)
-        self._sources = SourceCache(files, self._open_source, max_open)
-        self._dirty: set[int] = set()
+        self._sources = SourceCache(files, places.open_read, max_open)
         self._sized: set[int] = set()
-        self._new_folders: set[Parts] = set()
-        self._flushed_to = record.position if record else 0
-        self._flush_error: StorageError | None = None
+        self._flusher: Flusher | None = None
+        if record is not None:
+            self._flusher = Flusher(files, places, record, self._pool)
         self.stats: dict[int, FileStat | None] = {}
         """What the files looked like when they were opened or verified."""
-        self.finished = record is None
-        """The content has its real name (or is seeded where it lies)."""
 
     @staticmethod
     def open_download(
@@ -107,7 +102,7 @@ class PieceStore:
         first, and those that differ are not in `verified`. Raises `StorageError` when
         there is nothing that could be the content.
         """
-        from p2pfs.storage.opening import open_seed
+        from p2pfs.storage.seeding import open_seed
 
         return open_seed(
             metainfo,
@@ -123,6 +118,11 @@ class PieceStore:
     def complete(self) -> bool:
         """Every piece is verified."""
         return self.verified.complete
+
+    @property
+    def finished(self) -> bool:
+        """The content has its real name (or is seeded where it lies)."""
+        return self._flusher is None or self._flusher.finished
 
     @property
     def final_path(self) -> Path:
@@ -164,8 +164,8 @@ class PieceStore:
     def _write(
         self, index: int, begin: int, data: memoryview | bytes | bytearray
     ) -> list[FileSlice]:
-        if self._record is None or self.finished:
-            raise StorageError(f"{self.final_path} is only read, not written")
+        if self.finished:
+            raise self._read_only()
         spans = self.layout.spans(index, begin, len(data))
         view = data if len(spans) == 1 else memoryview(data)
         place = 0
@@ -180,19 +180,21 @@ class PieceStore:
         return spans
 
     def _enter(self, index: int, spans: Iterable[FileSlice]) -> None:
-        if self._record is None:
-            raise StorageError(f"{self.final_path} is only read, not written")
+        if self._flusher is None:
+            raise self._read_only()
+        self._flusher.add(index, spans)
         with self._lock:
-            self._record.add(index)
-            for span in spans:
-                self._dirty.add(span.file_index)
             self.verified.add(index)
+
+    def _read_only(self) -> StorageError:
+        return StorageError(f"{self.final_path} is only read, not written")
 
     def drop(self, index: int) -> None:
         """The piece is not what it was (a failed read, a changed file): verified no longer."""
         with self._lock:
-            if self.verified.discard(index) and self._record is not None:
-                self._record.drop([index])
+            dropped = self.verified.discard(index)
+        if dropped and self._flusher is not None:
+            self._flusher.drop(index)
 
     # Reading.
 
@@ -263,19 +265,10 @@ class PieceStore:
         for number in range(len(self.layout.lengths)) if numbers is None else numbers:
             self.stats[number] = self._places.stat(number)
 
-    # Opening, for the pool and the sources.
-
-    def _open_source(self, number: int) -> OpenFile:
-        return self._places.open_read(number)
-
     def _open_pooled(self, number: int) -> OpenFile:
-        if self.finished:
+        handle = None if self.finished else self._places.open_write(number)
+        if handle is None:
             return self._places.open_read(number)
-        return self._open_part(number)
-
-    def _open_part(self, number: int) -> OpenFile:
-        parts = self._places.parts(number)
-        handle = self._files.open_write(self._places.root, parts, create=True)
         try:
             if handle.found.size != self.layout.lengths[number]:
                 if number in self._sized:
@@ -287,64 +280,27 @@ class PieceStore:
         except BaseException:
             self._files.close(handle)
             raise
-        if number not in self._sized:
-            with self._lock:
-                self._sized.add(number)
-                self._new_folders.update(parts[:depth] for depth in range(len(parts)))
-                self.stats[number] = handle.found
+        if number not in self._sized and self._flusher is not None:
+            self._sized.add(number)
+            self.stats[number] = handle.found
+            self._flusher.mark_new(self._places.parts(number))
         return handle
 
     # Keeping.
 
     def mark_dirty(self, numbers: Iterable[int]) -> None:
         """These files may have content that was not flushed."""
-        with self._lock:
-            self._dirty.update(numbers)
+        if self._flusher is not None:
+            self._flusher.mark_dirty(numbers)
 
     def checkpoint(self) -> None:
         """Flush what was written and enter that in the record; cheap when nothing was.
 
         After a failed flush the system may have forgotten what it could not write, so
-        from then on this raises; a new start rechecks what is in doubt.
+        from then on this and `finish` raise; a new start rechecks what is in doubt.
         """
-        if self._record is None:
-            return
-        with self._flushing:
-            if self._flush_error is not None:
-                raise self._flush_error
-            with self._lock:
-                position = self._record.position
-                dirty, self._dirty = self._dirty, set()
-            if not dirty and not self._new_folders and position == self._flushed_to:
-                return
-            try:
-                stamps = self._flush(dirty)
-                for folder in self._take_new_folders():
-                    self._files.sync_folder(self._places.root, folder)
-                self._record.checkpoint(position, stamps)
-            except StorageError as error:
-                self._flush_error = error
-                raise
-            self._flushed_to = self._record.position
-
-    def _flush(self, dirty: set[int]) -> dict[int, int]:
-        """Flush these files; their modification times (ns) then."""
-        stamps = {}
-        if len(dirty) > _MANY_FILES:
-            self._files.sync_all()
-        for number in sorted(dirty):
-            handle = self._pool.acquire(number)
-            try:
-                self._files.sync(handle)
-                stamps[number] = self._files.fstat(handle).mtime_ns
-            finally:
-                self._pool.release(number)
-        return stamps
-
-    def _take_new_folders(self) -> set[Parts]:
-        with self._lock:
-            folders, self._new_folders = self._new_folders, set()
-        return folders
+        if self._flusher is not None:
+            self._flusher.checkpoint()
 
     def finish(self, *, durable: bool = True) -> Path:
         """Give the complete content its real name and tell it; done already: just tell it.
@@ -353,43 +309,33 @@ class PieceStore:
         that later, and a power loss in between is noticed and repaired at the next start.
         Raises `StorageError` when pieces are missing, the name is taken, or the disk fails.
         """
-        if self.finished:
+        if self._flusher is None or self._flusher.finished:
             return self.final_path
-        if not self.complete or self._record is None:
+        if not self.complete:
             missing = len(self.verified) - self.verified.count
             raise StorageError(f"{self.final_path} is not complete: {missing} pieces are missing")
         for number, length in enumerate(self.layout.lengths):
             if not length:
-                self._files.close(self._open_part(number))
+                self._pool.acquire(number)  # creates it
+                self._pool.release(number)
         if durable:
-            self.checkpoint()
-        self._places.finish(self._record, self._let_go)
-        self.finished = True
+            self._flusher.checkpoint()
+        self.remember_stats()  # a new name changes nothing of this
+        self._flusher.finish(self._let_go)
         self.remember_stats()
         if durable:
-            self.settle()
+            self._flusher.settle()
         return self.final_path
+
+    def settle(self) -> None:
+        """After `finish(durable=False)`: flush the content, then remove the record."""
+        if self._flusher is not None:
+            self._flusher.settle()
 
     def _let_go(self) -> None:
         """Close everything (for systems that cannot rename an open file)."""
         self._pool.close()
         self._sources.close()
-
-    def settle(self) -> None:
-        """After `finish(durable=False)`: flush the content, then remove the record."""
-        if self._record is None or not self.finished:
-            return
-        with self._flushing:
-            dirty, self._dirty = self._dirty, set()
-            try:
-                self._flush(dirty)
-                self._places.sync_final(self._new_folders)
-            except StorageError as error:
-                self._dirty |= dirty
-                self._flush_error = error
-                raise
-            self._record.remove()
-            self._record = None
 
     def close(self, clean: bool = True) -> None:
         """Let go of all files; `clean` makes a last checkpoint, so that nothing is rechecked.
@@ -397,14 +343,11 @@ class PieceStore:
         Raises `StorageError` when the checkpoint fails; everything is closed even then.
         """
         try:
-            if clean and self._record is not None:
-                if self.finished:
-                    self.settle()
-                else:
-                    self.checkpoint()
+            if clean and self._flusher is not None:
+                self._flusher.checkpoint()
+                self._flusher.settle()
         finally:
-            self._pool.close()
-            self._sources.close()
-            if self._record is not None:
-                self._record.close()
+            self._let_go()
+            if self._flusher is not None:
+                self._flusher.close()
             self._places.close()

@@ -98,6 +98,13 @@ class Places:
         with self._lock:
             return self._files.open_read(self.root, self.parts(number))
 
+    def open_write(self, number: int) -> OpenFile | None:
+        """Open a file at its hidden name, creating it; None when it has its real name."""
+        with self._lock:
+            if self.top == self.final_top or number in self._moved:
+                return None
+            return self._files.open_write(self.root, self.parts(number), create=True)
+
     def open_final(self, number: int) -> OpenFile:
         """Open a file at its real name for reading, whatever our state is."""
         return self._files.open_read(self.root, self.final(number))

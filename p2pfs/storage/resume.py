@@ -155,16 +155,19 @@ class ResumeRecord:
 
     def checkpoint(self, position: int, stamps: Mapping[int, int]) -> None:
         """All pieces recorded before `position` have been flushed; `stamps` are the
-        modification times (ns) of the files flushed. Syncs the record."""
+        modification times (ns) of the files flushed. Counts once `sync` has come back."""
         entries = [self._entry(STAMP, number, stamp) for number, stamp in stamps.items()]
         entries.append(self._entry(CHECKPOINT, 0, position))
         self._append(b"".join(entries))
+
+    def sync(self) -> None:
+        """Flush the record itself."""
         self._files.sync(self._handle)
 
     def finishing(self, inode: int) -> None:
         """What has this inode is about to get its real name. Syncs the record."""
         self._append(self._entry(FINISHING, 0, inode))
-        self._files.sync(self._handle)
+        self.sync()
 
     def remove(self) -> None:
         """Delete the record and let go of it: the content has its real name."""

@@ -1,0 +1,240 @@
+"""Names below an opened folder: resolved without following links, created, moved, removed.
+
+Invariant: a name is resolved one component at a time from the descriptor of the folder
+before it, never through a symbolic link, where the platform can do that; elsewhere each
+component is looked at first. No name that is taken is ever given to something else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from p2pfs.errors import StorageError
+from p2pfs.storage.system import FileStat, SystemCalls, as_stat, explain, explained, retried
+
+__all__ = ["Names", "Parts", "Root"]
+
+Parts = tuple[str, ...]
+"""A relative path as its components, each already judged safe by `formats.paths`."""
+
+T = TypeVar("T")
+
+OPEN_FLAGS = (
+    getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+)
+_DIR_FD = {os.open, os.mkdir, os.rename, os.unlink, os.stat, os.rmdir} <= os.supports_dir_fd
+_FOLDER_FLAGS = OPEN_FLAGS | os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
+_CACHED_FOLDERS = 32
+
+
+class Root:
+    """An opened folder below which names are resolved; caches the folders last used.
+
+    Its lock covers each resolution, so that a cached folder is never closed while in use.
+    """
+
+    __slots__ = ("fd", "folders", "lock", "path")
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.folders: dict[Parts, int] = {}
+        self.lock = threading.RLock()
+
+    def full(self, parts: Parts) -> Path:
+        """The path to show in a message."""
+        return self.path.joinpath(*parts)
+
+
+class Names(SystemCalls):
+    """What `Files` can do with names. Every method blocks and raises `StorageError`."""
+
+    def open_root(self, path: Path, *, create: bool = False) -> Root:
+        """Open the folder that the user named (links in its own path are the user's will)."""
+        try:
+            if create:
+                path.mkdir(parents=True, exist_ok=True)
+            if not path.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            fd = retried(self.sys_open, str(path), _FOLDER_FLAGS, None) if _DIR_FD else -1
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StorageError(f"cannot open the folder {path}: it is a file") from error
+        except OSError as error:
+            raise explain("open the folder", path, error) from error
+        return Root(path, fd)
+
+    def close_root(self, root: Root) -> None:
+        """Close the folder and all it cached; open files stay open."""
+        with root.lock:
+            self._forget(root)
+            fd, root.fd = root.fd, -1
+            if fd >= 0:
+                self._close_fd(fd)
+
+    def _close_fd(self, fd: int) -> None:
+        try:  # noqa: SIM105 (this is a hot path)
+            self.sys_close(fd)
+        except OSError:
+            pass  # nothing can be done, and nothing is lost
+
+    def _forget(self, root: Root) -> bool:
+        """Close the cached folders; True when there were any."""
+        known = list(root.folders.values())
+        root.folders.clear()
+        for fd in known:
+            self._close_fd(fd)
+        return bool(known)
+
+    def _folder(self, root: Root, parts: Parts, create: bool) -> int:
+        """The descriptor of a folder below `root` (owned by the cache)."""
+        if not parts:
+            return root.fd
+        fd = root.folders.get(parts)
+        if fd is not None:
+            return fd
+        parent = self._folder(root, parts[:-1], create)
+        flags = _FOLDER_FLAGS | os.O_NOFOLLOW
+        try:
+            fd = retried(self.sys_open, parts[-1], flags, parent)
+        except FileNotFoundError:
+            if not create:
+                raise
+            with contextlib.suppress(FileExistsError):
+                retried(self.sys_mkdir, parts[-1], parent)
+            fd = retried(self.sys_open, parts[-1], flags, parent)
+        root.folders[parts] = fd
+        return fd
+
+    def _place(self, root: Root, parts: Parts, create: bool = False) -> tuple[str, int | None]:
+        """How to call `parts` in a system call: (name, dir_fd)."""
+        if _DIR_FD:
+            return parts[-1], self._folder(root, parts[:-1], create)
+        path = root.path
+        for part in parts[:-1]:
+            path = path / part
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    self.sys_mkdir(str(path), None)
+            if not stat.S_ISDIR(self.sys_stat(str(path), None).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return str(path / parts[-1]), None
+
+    def _named(
+        self, root: Root, parts: Parts, call: Callable[[str, int | None], T], create: bool = False
+    ) -> T:
+        """`call(name, dir_fd)`; a cached folder that was moved away is looked up once more."""
+        with root.lock:
+            while len(root.folders) > _CACHED_FOLDERS:
+                self._close_fd(root.folders.pop(next(iter(root.folders))))
+            try:
+                return retried(call, *self._place(root, parts, create))
+            except FileNotFoundError:
+                if not self._forget(root):
+                    raise
+                return retried(call, *self._place(root, parts, create))
+
+    def make_folder(self, root: Root, parts: Parts) -> bool:
+        """Create a folder and those on the way to it; False when it was there already."""
+        with explained("create the folder", root.full(parts)):
+            try:
+                self._named(root, parts, self.sys_mkdir, create=True)
+                return True
+            except FileExistsError:
+                found = self.stat(root, parts)
+                if found is None or not found.is_folder:
+                    raise
+                return False
+
+    def stat(self, root: Root, parts: Parts) -> FileStat | None:
+        """What stands at a name, links not followed; None when nothing does."""
+        try:
+            found = self._named(root, parts, self.sys_stat)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise explain("look at", root.full(parts), error) from error
+        return as_stat(found)
+
+    def list_folder(self, root: Root, parts: Parts) -> list[tuple[str, FileStat]]:
+        """What is in a folder, links not followed: (name, stat), in no order."""
+        with explained("list", root.full(parts)), root.lock:
+            where = self._folder(root, parts, False) if _DIR_FD else root.full(parts)
+            with retried(self.sys_scandir, where) as entries:
+                return [
+                    (entry.name, as_stat(entry.stat(follow_symlinks=False))) for entry in entries
+                ]
+
+    def sync_folder(self, root: Root, parts: Parts = ()) -> None:
+        """Make the names in a folder survive a power loss (nothing to do on Windows)."""
+        if not _DIR_FD:
+            return
+        with explained("flush the folder", root.full(parts)), root.lock:
+            try:
+                retried(self.sys_sync_folder, self._folder(root, parts, False))
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not on this file system
+                    raise
+
+    def rename_new(self, root: Root, old: Parts, new: Parts) -> None:
+        """Give a file or folder a name that is free; what stands there is never replaced.
+
+        Raises `StorageError` when the new name is taken.
+        """
+
+        def go() -> None:
+            old_name, old_fd = self._place(root, old)
+            new_name, new_fd = self._place(root, new, create=True)
+            moved = retried(self.sys_stat, old_name, old_fd)
+            if _DIR_FD and stat.S_ISREG(moved.st_mode):
+                try:
+                    retried(self.sys_link, old_name, new_name, old_fd, new_fd)
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                else:
+                    retried(self.sys_unlink, old_name, old_fd)
+                    return
+            if _exists(lambda: retried(self.sys_stat, new_name, new_fd)):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            retried(self.sys_rename, old_name, new_name, old_fd, new_fd)
+
+        with explained("finish", root.full(new)), root.lock:
+            self._forget(root)
+            try:
+                go()
+            finally:
+                self._forget(root)
+
+    def unlink(self, root: Root, parts: Parts) -> bool:
+        """Remove a file; False when there was none."""
+        return self._removed(root, parts, self.sys_unlink)
+
+    def remove_folder(self, root: Root, parts: Parts) -> bool:
+        """Remove an empty folder; False when there was none."""
+        with root.lock:
+            self._forget(root)
+            return self._removed(root, parts, self.sys_rmdir)
+
+    def _removed(self, root: Root, parts: Parts, call: Callable[[str, int | None], None]) -> bool:
+        with explained("remove", root.full(parts)):
+            try:
+                self._named(root, parts, call)
+            except FileNotFoundError:
+                return False
+            return True
+
+
+def _exists(look: Callable[[], object]) -> bool:
+    try:
+        look()
+    except FileNotFoundError:
+        return False
+    return True
