@@ -143,6 +143,7 @@ def _tree(files: Files, root: Root, skipped: list[str]) -> list[tuple[Parts, Fil
                 continue
             parts = (*folder, name)
             if entry.is_folder:
+                _check_name(name, root.full(parts))
                 waiting.append(parts)
             elif entry.is_file:
                 _check_name(name, root.full(parts))

@@ -7,7 +7,9 @@ Invariant: nothing but a regular file is ever opened, a write is whole or an err
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ except ImportError:  # Windows
 
 __all__ = ["FileStat", "Files", "OpenFile", "Parts", "Root"]
 
-_FLAGS = OPEN_FLAGS | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = OPEN_FLAGS | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
 _LOCK_BYTE = 1 << 40
 
 
@@ -62,6 +65,8 @@ class Files(Names):
         flags |= _FLAGS
 
         def go(name: str, dir_fd: int | None) -> int:
+            if not _NO_FOLLOW:
+                self._refuse_link(name)
             return self.sys_open(name, flags, dir_fd)
 
         try:
@@ -77,6 +82,11 @@ class Files(Names):
             self._close_fd(fd)
             raise StorageError(f"cannot {verb} {root.full(parts)}: it is not a regular file")
         return OpenFile(fd, root, parts, found)
+
+    def _refuse_link(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISLNK(self.sys_stat(path, None).st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     def close(self, handle: OpenFile) -> None:
         """Close a file, once: a second call does nothing."""

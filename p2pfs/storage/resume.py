@@ -87,6 +87,7 @@ class ResumeRecord:
             try:
                 loaded = record._load(found.size, torrent_id, geometry)
                 loaded.record_time = found.mtime_ns
+                record._cut(found.size)
             except ResumeError:
                 record._start(torrent_id, geometry)
                 empty = Bitfield(geometry.piece_count)
@@ -104,6 +105,12 @@ class ResumeRecord:
         self.position = len(header)
         self._files.sync(self._handle)
         self._files.sync_folder(self._root)
+
+    def _cut(self, size: int) -> None:
+        """Drop what is not believed: behind new entries it could look right again."""
+        if size > self.position:
+            self._files.truncate(self._handle, self.position)
+            self.sync()
 
     def _load(self, size: int, torrent_id: TorrentId, geometry: Geometry) -> Loaded:
         if not HEADER_SIZE <= size <= MAX_SIZE:

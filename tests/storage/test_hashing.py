@@ -1,0 +1,160 @@
+import hashlib
+import threading
+
+import pytest
+
+from p2pfs.errors import StorageError
+from p2pfs.geometry import Geometry
+from p2pfs.storage.files import Files
+from p2pfs.storage.hashing import (
+    block_digests,
+    hash_pieces,
+    recheck,
+    verify_chunks,
+    verify_piece,
+)
+from p2pfs.storage.layout import Layout
+
+
+@pytest.fixture
+def standing(tree, tmp_path):
+    """The content of a tree on the disk: what `hash_pieces` needs."""
+    top = tree.lay_out(tmp_path)
+    files = Files()
+    root = files.open_root(top)
+    entries = tree.metainfo.files
+    layout = Layout.of(entries, tree.metainfo.geometry)
+    yield tree, files, layout, (lambda number: files.open_read(root, entries[number].path)), top
+    files.close_root(root)
+
+
+def test_a_piece_is_right_only_with_its_own_digest():
+    digest = hashlib.sha1(b"piece").digest()
+    assert verify_piece(memoryview(b"piece"), digest)
+    assert not verify_piece(b"Piece", digest)
+    assert verify_chunks([b"pi", b"", b"ece"], digest)
+    assert not verify_chunks([b"pi", b"eces"], digest)
+
+
+def test_each_block_has_its_digest_and_the_last_may_be_short():
+    data = bytes(range(256)) * 10
+    assert block_digests(data, 1000) == [
+        hashlib.sha1(data[start : start + 1000]).digest() for start in (0, 1000, 2000)
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pieces_across_files_get_their_digests(standing, threads):
+    tree, files, layout, opened, _ = standing
+    digests = {}
+    hash_pieces(layout, opened, digests.__setitem__, files=files, threads=threads)
+    assert b"".join(digests[index] for index in range(tree.count)) == tree.metainfo.pieces
+
+
+def test_each_file_is_opened_once_and_closed(standing):
+    tree, files, layout, opened, _ = standing
+    seen, closed = [], []
+
+    def counted(number):
+        seen.append(number)
+        return opened(number)
+
+    hash_pieces(
+        layout,
+        counted,
+        lambda index, digest: None,
+        files=files,
+        threads=3,
+        closing=lambda number, handle: closed.append(number),
+    )
+    with_bytes = [number for number, entry in enumerate(tree.metainfo.files) if entry.length]
+    assert sorted(seen) == sorted(closed) == with_bytes
+
+
+def test_the_large_and_the_odd_are_hashed_right(tmp_path):
+    content = bytes(range(251)) * 5000
+    (tmp_path / "file").write_bytes(content)
+    files = Files()
+    root = files.open_root(tmp_path)
+    for piece_length in (700_000, 262_144, 16_384, 1_000_003, 2_000_000):
+        layout = Layout([len(content)], Geometry(len(content), piece_length))
+        digests = {}
+        hash_pieces(
+            layout,
+            lambda number: files.open_read(root, ("file",)),
+            digests.__setitem__,
+            files=files,
+        )
+        assert [digests[index] for index in sorted(digests)] == [
+            hashlib.sha1(content[start : start + piece_length]).digest()
+            for start in range(0, len(content), piece_length)
+        ]
+    files.close_root(root)
+
+
+def test_a_missing_or_short_file_costs_only_its_pieces(standing):
+    tree, files, layout, opened, top = standing
+    (top / "a.txt").write_bytes((top / "a.txt").read_bytes()[:3000])
+    (top / "d").unlink()
+
+    right = recheck(layout, tree.metainfo.pieces, opened, files=files)
+
+    spoiled = set(range(3000 // 2048, tree.count)) - {
+        index for index in range(5000 // 2048 + 1, 8001 // 2048)
+    }
+    assert set(right) == set(range(tree.count)) - spoiled
+
+
+def test_a_changed_byte_costs_its_piece(standing):
+    tree, files, layout, opened, top = standing
+    data = bytearray((top / "a.txt").read_bytes())
+    data[2500] ^= 1
+    (top / "a.txt").write_bytes(data)
+    right = recheck(layout, tree.metainfo.pieces, opened, files=files)
+    assert set(range(tree.count)) - set(right) == {1}
+
+
+def test_only_the_pieces_asked_for_are_rechecked(standing):
+    tree, files, layout, opened, _ = standing
+    right = recheck(layout, tree.metainfo.pieces, opened, files=files, indices=[1, 2, 4])
+    assert list(right) == [1, 2, 4]
+
+
+def test_progress_goes_up_to_all_on_the_callers_thread(standing):
+    tree, files, layout, opened, _ = standing
+    calls = []
+
+    def progress(done, total):
+        calls.append((done, total, threading.current_thread()))
+
+    recheck(
+        layout, tree.metainfo.pieces, opened, files=files, indices=[0, 2, 4], progress=progress
+    )
+    assert [done for done, _, _ in calls] == [2048, 4096, 6144]
+    assert {total for _, total, _ in calls} == {6144}
+    assert {thread for _, _, thread in calls} == {threading.current_thread()}
+
+
+def test_what_progress_raises_ends_the_work(standing):
+    tree, files, layout, opened, _ = standing
+    before = threading.active_count()
+
+    def progress(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recheck(layout, tree.metainfo.pieces, opened, files=files, progress=progress)
+    assert threading.active_count() == before
+
+
+def test_strict_hashing_raises_what_the_disk_says(standing):
+    _, files, layout, opened, top = standing
+    (top / "d").unlink()
+    with pytest.raises(StorageError, match="d"):
+        hash_pieces(layout, opened, lambda index, digest: None, files=files)
+
+
+def test_nothing_to_hash_is_done_at_once():
+    layout = Layout([0], Geometry(0, 16384))
+    right = recheck(layout, b"", lambda number: pytest.fail("opened"), files=Files())
+    assert right.complete
