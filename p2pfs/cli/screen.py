@@ -158,10 +158,11 @@ class PlainScreen(Screen):
 
     def complete(self, progress: Progress, path: Path, seconds: float) -> None:
         self.paths[progress.name] = path
-        rate = progress.bytes_total / seconds if seconds > 0 else 0.0
         self._sources(progress)
-        took = f"{seconds:.2f} s" if seconds < 60 else format_duration(seconds)
-        self.write(f"{format_size(progress.bytes_total)} in {took}, {format_rate(rate)}")
+        fetched = min(progress.downloaded, progress.bytes_total)
+        if fetched and seconds > 0:
+            took = f"{seconds:.2f} s" if seconds < 60 else format_duration(seconds)
+            self.write(f"{format_size(fetched)} in {took}, {format_rate(fetched / seconds)}")
         self.write(success_line(progress.name, path))
 
     def finish(self, code: int, error: str | None) -> None:

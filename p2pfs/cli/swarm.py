@@ -174,7 +174,6 @@ async def _find_wanted(screen: Screen, where: Where, word: str) -> Metainfo:
     content.check_name(word)
     from p2pfs.net import catalogue_client
 
-    tried = []
     if where.base_url is not None:
         from p2pfs.formats.metainfo import parse
 
@@ -183,15 +182,15 @@ async def _find_wanted(screen: Screen, where: Where, word: str) -> Metainfo:
         except TrackerError as error:
             known = content.known_torrent(word)
             if known is None:
-                raise
+                kind = CatalogueError if isinstance(error, CatalogueError) else TrackerError
+                raise kind(f"{error}; there is no {content.torrent_path(word)} either") from error
             screen.note(f"{error}; using {content.torrent_path(word)}")
             return known
     known = content.known_torrent(word)
     if known is not None:
         return known
-    tried.append(str(content.torrent_path(word)))
     raise CatalogueError(
-        f"nothing is known of {word}: looked for {', '.join(tried)}; "
+        f"nothing is known of {word}: there is no {content.torrent_path(word)}; "
         "name the tracker that knows it with -i HOST, or give a .torrent file"
     )
 

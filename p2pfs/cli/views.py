@@ -83,9 +83,9 @@ def bar_line(all_progress: Sequence[Progress], width: int) -> str:
     tail = [f"{int(share * 1000) / 10:5.1f} %"]
     tail.append(f"{sum(p.pieces_done for p in shown)}/{sum(p.pieces_total for p in shown)}")
     if loading:
-        tail.append(f"v {format_rate(down)}")
+        tail.append(f"down {format_rate(down)}")
     if up or not loading:
-        tail.append(f"^ {format_rate(up)}")
+        tail.append(f"up {format_rate(up)}")
     if loading:
         eta = (total - done) / down if down > 0 else None
         tail.append(f"ETA {format_duration(eta)}")

@@ -1,0 +1,165 @@
+"""`make-torrent`, `show` and `verify`, run in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pfs.cli import main
+from p2pfs.formats.metainfo import parse
+
+Run = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Run:
+    """Runs a command line in an empty folder: exit code, lines out, lines of errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_line(*arguments: str) -> tuple[int, list[str], list[str]]:
+        with pytest.raises(SystemExit) as ending:
+            main(arguments)
+        captured = capsys.readouterr()
+        code = ending.value.code
+        assert code is None or isinstance(code, int)
+        return code or 0, captured.out.splitlines(), captured.err.splitlines()
+
+    return run_line
+
+
+def make_tree(folder: Path) -> None:
+    (folder / "deep").mkdir(parents=True)
+    (folder / "b.bin").write_bytes(b"b" * 40_000)
+    (folder / "a.bin").write_bytes(b"a" * 10)
+    (folder / "deep" / "c.bin").write_bytes(b"c" * 30_000)
+    (folder / "empty").write_bytes(b"")
+
+
+def test_a_folder_becomes_a_torrent_of_its_name(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    code, out, err = run("make-torrent", "album", "-t", "http://a/announce", "-c", "hello")
+    assert (code, err) == (0, [])
+    metainfo = parse((tmp_path / "torrents" / "album.torrent").read_bytes())
+    assert out[0] == f"{Path('torrents/album.torrent')}: 68.4 KiB in 4 files, 5 pieces of 16.0 KiB"
+    assert out[1] == f"info hash {metainfo.torrent_id}"
+    assert [file.path for file in metainfo.files] == [
+        ("a.bin",),
+        ("b.bin",),
+        ("deep", "c.bin"),
+        ("empty",),
+    ]
+    assert metainfo.trackers == (("http://a/announce",),)
+    assert metainfo.comment == "hello"
+    assert metainfo.creation_date is None
+
+
+def test_the_same_content_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        make_tree(tmp_path / place / "album")
+        assert run("make-torrent", f"{place}/album", "-o", f"{place}.torrent")[0] == 0
+    assert (tmp_path / "one.torrent").read_bytes() == (tmp_path / "two.torrent").read_bytes()
+
+
+def test_a_torrent_is_overwritten_only_by_force(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    target = tmp_path / "x.torrent"
+    target.write_bytes(b"precious")
+    code, _, err = run("make-torrent", "album", "-o", "x.torrent")
+    assert code == 1
+    assert err == [
+        "p2pfs: x.torrent exists already: --force overwrites it, -o chooses another name"
+    ]
+    assert target.read_bytes() == b"precious"
+    assert run("make-torrent", "album", "-o", "x.torrent", "--force")[0] == 0
+    assert parse(target.read_bytes()).name == "album"
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_the_piece_length_is_a_power_of_two(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    assert run("make-torrent", "album", "-l", "64KiB")[0] == 0
+    metainfo = parse((tmp_path / "torrents" / "album.torrent").read_bytes())
+    assert metainfo.geometry.piece_length == 65536
+    for size in ("17K", "8K", "32M", "1MB", "x"):
+        code, _, err = run("make-torrent", "album", "-l", size, "-o", "y.torrent")
+        assert code == 2
+        assert len(err) == 1
+
+
+def test_links_are_left_out_and_named(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    try:
+        (tmp_path / "album" / "link").symlink_to("a.bin")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    code, out, _ = run("make-torrent", "album")
+    assert code == 0
+    assert out[0].endswith("no regular file: link")
+
+
+@pytest.mark.parametrize("url", ["not a url", "ftp://x/announce", "http://x/\x1b[2J"])
+def test_what_is_no_url_is_refused(run: Run, tmp_path: Path, url: str) -> None:
+    make_tree(tmp_path / "album")
+    code, _, err = run("make-torrent", "album", "-t", url)
+    assert code == 2
+    assert "\x1b" not in err[0]
+
+
+def test_show_describes_a_torrent_for_people_and_programs(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    run("make-torrent", "album", "-t", "http://a/announce", "-w", "http://w/album", "--private")
+    code, out, _ = run("show", "torrents/album.torrent")
+    assert code == 0
+    assert "private    yes" in out
+    assert "tracker    http://a/announce" in out
+    assert any(line.endswith("deep/c.bin") for line in out)
+    code, out, _ = run("show", "torrents/album.torrent", "--json")
+    described = json.loads(out[-1])
+    assert described["event"] == "final"
+    assert described["bytes"] == 70_010
+    assert described["web_seeds"] == ["http://w/album"]
+    assert described["files"][3] == {"path": "empty", "bytes": 0}
+
+
+def test_verify_finds_what_differs(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    run("make-torrent", "album")
+    code, out, err = run("verify", "torrents/album.torrent", "album")
+    assert (code, out, err) == (0, ["album: all 5 pieces right"], [])
+    with (tmp_path / "album" / "b.bin").open("r+b") as file:
+        file.seek(20_000)
+        file.write(b"X")
+    code, out, err = run("verify", "torrents/album.torrent", "album")
+    assert code == 1
+    assert out == ["differs or is missing: b.bin"]
+    assert err == ["p2pfs: album: 1 of 5 pieces differ (1)"]
+    code, out, _ = run("verify", "torrents/album.torrent", "album", "--json")
+    final = json.loads(out[-1])
+    assert code == final["exit_code"] == 1
+    assert final["bad"] == [1]
+    assert final["damaged_files"] == ["b.bin"]
+
+
+def test_a_file_that_is_no_torrent_is_one_clear_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.torrent").write_bytes(b"d4:infod4:name")
+    for command in (("show", "x.torrent"), ("verify", "x.torrent", "."), ("show", "none.torrent")):
+        code, _, err = run(*command)
+        assert code == 1
+        assert len(err) == 1
+        assert err[0].startswith("p2pfs: ")
+        assert command[1] in err[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be made on Windows")
+def test_a_name_with_control_characters_is_refused_without_printing_them(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "a\x1b[2Jb").write_bytes(b"data")
+    code, out, err = run("make-torrent", "a\x1b[2Jb")
+    assert code == 1
+    assert "\x1b" not in "".join(out + err)
