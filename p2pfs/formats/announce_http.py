@@ -51,8 +51,8 @@ NEVER = 7 * 24 * 3600
 """Seconds that stand for a tracker's "never again"."""
 
 _MAX_COUNT = 2**63 - 1
-_DIGITS = re.compile(rb"[0-9]{1,19}")
-_SIGNED = re.compile(rb"-?[0-9]{1,19}")
+_DIGITS = re.compile(rb"[0-9]{1,20}")
+_SIGNED = re.compile(rb"-?[0-9]{1,20}")
 
 
 class Event(enum.Enum):
@@ -154,7 +154,7 @@ def parse_query(raw_query: bytes | str, ip: str | None = None) -> AnnounceReques
     different values. `event` values nobody knows count as none. `left` may be missing
     only for `stopped`; anything but a number there is refused.
     """
-    fields = _split(raw_query, _KNOWN)
+    fields = _split(raw_query)
     event = _EVENTS.get(fields.get(b"event", b""), Event.NONE)
     left = _count(fields, b"left", 0 if event is Event.STOPPED else None)
     port = _count(fields, b"port", None)
@@ -182,21 +182,17 @@ def parse_query(raw_query: bytes | str, ip: str | None = None) -> AnnounceReques
     )
 
 
-def _split(raw_query: bytes | str, known: frozenset[bytes]) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = {}
-    for part in _parts(raw_query):
-        name, _, value = part.partition(b"=")
-        if name in known and fields.setdefault(name, value) != value:
-            raise FormatError(f"{name.decode()} is given twice")
-    return fields
-
-
-def _parts(raw_query: bytes | str) -> list[bytes]:
+def _split(raw_query: bytes | str) -> dict[bytes, bytes]:
     if isinstance(raw_query, str):
         raw_query = raw_query.encode("utf-8", "surrogateescape")
     if len(raw_query) > MAX_QUERY:
         raise FormatError(f"the query is longer than {MAX_QUERY} bytes")
-    return raw_query.split(b"&")
+    fields: dict[bytes, bytes] = {}
+    for part in raw_query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if name in _KNOWN and fields.setdefault(name, value) != value:
+            raise FormatError(f"{name.decode()} is given twice")
+    return fields
 
 
 def _identity(fields: dict[bytes, bytes], name: bytes) -> bytes:

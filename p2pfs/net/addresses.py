@@ -76,7 +76,7 @@ def check_target(host: str, *, path: str, trusted: bool, local: bool) -> None:
 
     Link-local addresses and those of metadata services are refused to everybody. Loopback
     and private ones are for trusted URLs; where `local` allows it, also for others whose
-    path begins with /announce, as other clients have it.
+    path begins with /announce (as libtorrent has it) or /scrape.
     """
     reach = reach_of(host)
     if reach is Reach.FORBIDDEN:
@@ -85,7 +85,7 @@ def check_target(host: str, *, path: str, trusted: bool, local: bool) -> None:
         return
     if not local:
         raise NetworkError(f"a {reach.value} address ({host}) is not asked for a URL from outside")
-    if not path.startswith("/announce"):
+    if not path.startswith(("/announce", "/scrape")):
         raise NetworkError(
             f"{host} is a {reach.value} address; a URL that came with a torrent may only ask "
             "for /announce there"

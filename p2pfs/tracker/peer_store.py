@@ -14,9 +14,8 @@ import random
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from p2pfs.geometry import TorrentId
 
@@ -31,8 +30,7 @@ class PeerKind(enum.IntEnum):
     SEED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class SwarmPeer:
+class SwarmPeer(NamedTuple):
     """One announcing peer: ids as raw bytes, `host` 4 or 16 raw bytes.
 
     `port` 0 means that it cannot be dialled and is not to be listed.
@@ -52,8 +50,7 @@ class SwarmPeer:
         return self.peer_id + key.ljust(9, b"\0")  # never as long as an address
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """One swarm: seeds, everybody else, finished downloads so far, and who still wants data."""
 
     complete: int = 0
@@ -62,11 +59,10 @@ class Counts:
     downloaders: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
+class Announced(NamedTuple):
     """The outcome of an announce: counts, and random peers in packed form (6 or 18 bytes).
 
-    `peer_ids` runs beside `peers`.
+    `peer_ids` runs beside `peers`, if they were asked for.
     """
 
     counts: Counts
@@ -86,6 +82,7 @@ class PeerStore(Protocol):
         now: float,
         numwant: int,
         completed: bool = False,
+        with_ids: bool = False,
     ) -> Announced:
         """Enter or refresh `peer` and pick up to `numwant` others for it.
 
@@ -143,6 +140,7 @@ class MemoryPeerStore:
         now: float,
         numwant: int,
         completed: bool = False,
+        with_ids: bool = False,
     ) -> Announced:
         swarm = self._swarms.get(torrent_id.v1)
         listed = peer.port != 0
@@ -164,8 +162,9 @@ class MemoryPeerStore:
                 self.peer_count += 1
             if row >= 0:
                 swarm.touch(row, peer, now)
-        peers, peer_ids = swarm.pick(peer, row, kind, numwant, self._rng)
-        return Announced(swarm.counts(), peers, peer_ids)
+        peers = swarm.pick(peer, row, kind, numwant, self._rng)
+        ids = [swarm.ids[place][:20] for place in peers.values()] if with_ids else ()
+        return Announced(swarm.counts(), list(peers), ids)
 
     def remove(self, torrent_id: TorrentId, peer: SwarmPeer) -> Counts:
         swarm = self._swarms.get(torrent_id.v1)
@@ -218,19 +217,22 @@ class MemoryPeerStore:
 _MAX_PAST = 65536
 _INDEX_FROM = 12
 """Below this many peers a search of the list costs less than a dictionary holds."""
-_NONE4 = bytes(6)
 _NONE6 = bytes(18)
 
 
 class _Swarm:
-    """The rows of one torrent as columns: an object for each peer would cost three times this."""
+    """The rows of one torrent as columns: an object for each peer would cost three times this.
+
+    `v4` holds address and port as one number, `v6` as 18 bytes (None while nobody has
+    one); 0 stands for none.
+    """
 
     __slots__ = ("downloaded", "ids", "index", "partials_from", "seeds_from", "seen", "v4", "v6")
 
     def __init__(self, downloaded: int) -> None:
         self.ids: list[bytes] = []
         self.index: dict[bytes, int] | None = None
-        self.v4 = bytearray()
+        self.v4 = array("Q")
         self.v6: bytearray | None = None
         self.seen = array("d")
         self.partials_from = 0
@@ -250,7 +252,7 @@ class _Swarm:
     def insert(self, identity: bytes, kind: PeerKind) -> int:
         row = len(self.ids)
         self.ids.append(identity)
-        self.v4 += _NONE4
+        self.v4.append(0)
         if self.v6 is not None:
             self.v6 += _NONE6
         self.seen.append(0.0)
@@ -266,7 +268,7 @@ class _Swarm:
         identity = self.ids.pop()
         if self.index is not None:
             del self.index[identity]
-        del self.v4[6 * last :]
+        self.v4.pop()
         if self.v6 is not None:
             del self.v6[18 * last :]
         self.seen.pop()
@@ -300,40 +302,48 @@ class _Swarm:
         if self.index is not None:
             self.index[ids[one]] = one
             self.index[ids[other]] = other
-        _swap_packed(v4, one * 6, other * 6, 6)
+        v4[one], v4[other] = v4[other], v4[one]
         if v6 is not None:
-            _swap_packed(v6, one * 18, other * 18, 18)
+            held = v6[18 * one : 18 * one + 18]
+            v6[18 * one : 18 * one + 18] = v6[18 * other : 18 * other + 18]
+            v6[18 * other : 18 * other + 18] = held
 
     def touch(self, row: int, peer: SwarmPeer, now: float) -> None:
         self.seen[row] = now
-        packed = peer.host + peer.port.to_bytes(2, "big")
-        if len(packed) == 6:
-            self.v4[6 * row : 6 * row + 6] = packed
+        if len(peer.host) == 4:
+            self.v4[row] = int.from_bytes(peer.host, "big") << 16 | peer.port
             return
         if self.v6 is None:
             self.v6 = bytearray(18 * len(self.ids))
-        self.v6[18 * row : 18 * row + 18] = packed
+        self.v6[18 * row : 18 * row + 18] = peer.host + peer.port.to_bytes(2, "big")
 
     def pick(
         self, asker: SwarmPeer, row: int, kind: PeerKind, numwant: int, rng: random.Random
-    ) -> tuple[list[bytes], list[bytes]]:
-        """Up to `numwant` random others, each by one address, no address twice."""
-        if numwant <= 0:
-            return [], []
+    ) -> dict[bytes, int]:
+        """Up to `numwant` random others: their rows by one address of each.
+
+        `row` is the asker's own, -1 when it is not listed.
+        """
         everybody = len(self.ids) if kind is PeerKind.DOWNLOADER else self.partials_from
-        found: dict[bytes, bytes] = {}
-        for other in _some(everybody, numwant + 1, rng):
-            if other != row:
-                found[self._address(other, len(asker.host))] = self.ids[other][:20]
-        found.pop(asker.host + asker.port.to_bytes(2, "big"), None)
-        return list(found)[:numwant], list(found.values())[:numwant]
+        asker_is_in = 0 <= row < everybody
+        rows = _some(everybody - asker_is_in, numwant, rng)
+        if asker_is_in:  # the last row stands in for its own, which was left out
+            rows = [everybody - 1 if other == row else other for other in rows]
+        own = asker.host + asker.port.to_bytes(2, "big")
+        v4, v6 = self.v4, self.v6
+        if v6 is None:
+            found = {v4[other].to_bytes(6, "big"): other for other in rows}
+        else:
+            found = {self._address(other, len(own)): other for other in rows}
+        found.pop(own, None)
+        return found
 
     def _address(self, row: int, width: int) -> bytes:
-        v4 = bytes(self.v4[6 * row : 6 * row + 6])
-        if self.v6 is None or (width == 4 and v4 != _NONE4):
-            return v4
+        """The packed address of `width` bytes, or the other one where there is none."""
+        assert self.v6 is not None
         v6 = bytes(self.v6[18 * row : 18 * row + 18])
-        return v6 if v6 != _NONE6 else v4
+        v4 = self.v4[row]
+        return v4.to_bytes(6, "big") if v4 and (width == 6 or v6 == _NONE6) else v6
 
     def expire(self, limit: float, first: int, stop: int) -> int:
         """Drop the rows first-1 .. stop that were last seen before `limit`."""
@@ -346,20 +356,15 @@ class _Swarm:
         return dropped
 
 
-def _swap_packed(column: bytearray, one: int, other: int, width: int) -> None:
-    held = column[one : one + width]
-    column[one : one + width] = column[other : other + width]
-    column[other : other + width] = held
-
-
 def _some(population: int, want: int, rng: random.Random) -> Iterable[int]:
     """Up to `want` different numbers below `population`, in O(want)."""
     if population <= want:
         return range(population)
-    if population <= 4 * want:
-        return rng.sample(range(population), want)
+    if want <= 0:
+        return ()
+    few = min(want, population - want)  # draw the smaller part: who is in, or who is not
     draw = rng.random
-    found = {int(draw() * population) for _ in range(want)}
-    while len(found) < want:
+    found = {int(draw() * population) for _ in range(few)}
+    while len(found) < few:
         found.add(int(draw() * population))
-    return found
+    return found if few == want else [one for one in range(population) if one not in found]

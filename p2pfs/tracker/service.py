@@ -91,18 +91,22 @@ class TrackerService:
                 now=now,
                 numwant=min(wanted, MAX_NUMWANT),
                 completed=request.event is Event.COMPLETED,
+                with_ids=not request.compact,
             )
         peers = found.peers
         if peers and not is_loopback(host):
             peers = self._seen_from_outside(peers, len(host), reached_at)
+        packed = b"".join([one for one in peers if len(one) == 6])
         return PackedReply(
             interval=self.interval,
             min_interval=self.min_interval,
             complete=found.counts.complete,
             incomplete=found.counts.incomplete,
             downloaded=found.counts.downloaded,
-            peers=b"".join([packed for packed in peers if len(packed) == 6]),
-            peers6=b"".join([packed for packed in peers if len(packed) == 18]),
+            peers=packed,
+            peers6=b""
+            if len(packed) == 6 * len(peers)
+            else b"".join([one for one in peers if len(one) == 18]),
             listed=None if request.compact else _listed(peers, found.peer_ids, request),
             external_ip=host,
         )
@@ -126,15 +130,14 @@ class TrackerService:
         self, peers: Sequence[bytes], width: int, reached_at: Callable[[], str | None]
     ) -> Sequence[bytes]:
         """Peers as someone on another machine can dial them; b"" stands for nobody."""
-        if not any(is_loopback(packed[:-2]) for packed in peers):
+        if not any(one[0] in (0, 127) and is_loopback(one[:-2]) for one in peers):
             return peers
         ours = self._advertise.get(width) or next(iter(self._advertise.values()), b"")
         if not ours:
             text = reached_at()
             ours = pack_host(text) if text else b""
         return [
-            (ours + packed[-2:] if ours else b"") if is_loopback(packed[:-2]) else packed
-            for packed in peers
+            (ours + one[-2:] if ours else b"") if is_loopback(one[:-2]) else one for one in peers
         ]
 
 

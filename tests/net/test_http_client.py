@@ -1,0 +1,211 @@
+"""Requests to servers that do not mean well."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import tracemalloc
+import zlib
+
+import pytest
+
+from p2pfs.errors import NetworkError
+from p2pfs.net import addresses, http_client
+from p2pfs.net.addresses import Reach
+from p2pfs.net.http_client import MAX_REDIRECTS, HttpClient, HttpResponse, printable
+from tests.support.rawhttp import raw_server, reply
+
+LIMIT = 10_000
+
+
+async def get(
+    url: str, *, trusted: bool = True, seconds: float = 5.0, method: str = "GET", local: bool = True
+) -> HttpResponse:
+    return await HttpClient(local=local).request(
+        method, url, trusted=trusted, limit=LIMIT, seconds=seconds
+    )
+
+
+def redirect(location: str, status: str = "302 Found") -> bytes:
+    return reply(b"", status=status, headers=f"Location: {location}\r\n")
+
+
+async def test_an_answer_comes_back_whole() -> None:
+    async with raw_server(reply(b"hello", status="404 Not Found")) as server:
+        answer = await get(f"http://127.0.0.1:{server.port}/a?b=%ff%00")
+
+    assert (answer.status, answer.body) == (404, b"hello")
+    assert server.requests[0].startswith(b"GET /a?b=%ff%00 HTTP/1.1\r\n")
+    assert b"User-Agent: p2pfs/" in server.requests[0]
+
+
+async def test_a_name_is_resolved_and_asked() -> None:
+    async with raw_server(reply(b"x")) as server:
+        assert (await get(f"http://localhost:{server.port}/")).body == b"x"
+
+    assert f"Host: localhost:{server.port}".encode() in server.requests[0]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "x-gzip"])
+async def test_packed_answers_are_unpacked(encoding: str) -> None:
+    packed = zlib.compress(b"hello" * 9) if encoding == "deflate" else gzip.compress(b"hello" * 9)
+    async with raw_server(reply(packed, headers=f"Content-Encoding: {encoding}\r\n")) as server:
+        assert (await get(f"http://127.0.0.1:{server.port}/")).body == b"hello" * 9
+
+
+async def test_a_gzip_bomb_is_refused_in_little_memory() -> None:
+    packer = zlib.compressobj(wbits=31)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(100)) + packer.flush()
+    async with raw_server(reply(bomb, headers="Content-Encoding: gzip\r\n")) as server:
+        await get_refused(f"http://127.0.0.1:{server.port}/", "larger than")
+        tracemalloc.start()
+        await get_refused(f"http://127.0.0.1:{server.port}/", "larger than")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    assert peak < 4 << 20
+
+
+async def get_refused(url: str, why: str, *, trusted: bool = True, seconds: float = 5.0) -> None:
+    with pytest.raises(NetworkError, match=why):
+        await get(url, trusted=trusted, seconds=seconds)
+
+
+async def test_an_endless_answer_is_refused() -> None:
+    async def endless(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        while True:
+            writer.write(bytes(4096))
+            await writer.drain()
+
+    async with raw_server(endless) as server:
+        await get_refused(f"http://127.0.0.1:{server.port}/", "larger than")
+
+
+async def test_a_server_that_says_nothing_is_given_up() -> None:
+    async def silent(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async with raw_server(silent) as server:
+        await get_refused(f"http://127.0.0.1:{server.port}/", "within 0.05 s", seconds=0.05)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "disconnect"),
+        (b"garbage\r\n\r\n", "."),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "."),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "."),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "."),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", "."),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 100_000, "."),
+        (reply(b"half", length=100), "."),
+        (reply(b"x", headers="Content-Encoding: br\r\n"), "packed as 'br'"),
+        (reply(b"not gzip", headers="Content-Encoding: gzip\r\n"), "."),
+        (reply(gzip.compress(b"x" * 99)[:-4], headers="Content-Encoding: gzip\r\n"), "cut off"),
+        (redirect(""), "does not say where"),
+        (redirect("ftp://127.0.0.1/"), "only http and https"),
+        (redirect("http://[broken"), "."),
+        (redirect("http://169.254.169.254/latest/meta-data"), "never asked"),
+    ],
+)
+async def test_every_senseless_answer_is_one_kind_of_error(answer: bytes, why: str) -> None:
+    async with raw_server(answer) as server:
+        await get_refused(f"http://127.0.0.1:{server.port}/", why)
+
+
+async def test_redirects_are_followed_a_few_times() -> None:
+    answers = [redirect(f"/hop{number}") for number in range(MAX_REDIRECTS)]
+    async with raw_server(*answers, reply(b"there")) as server:
+        answer = await get(f"http://127.0.0.1:{server.port}/announce")
+
+    assert answer.body == b"there"
+    assert answer.url.endswith(f"/hop{MAX_REDIRECTS - 1}")
+
+
+async def test_a_redirect_loop_ends() -> None:
+    async with raw_server(redirect("/announce")) as server:
+        await get_refused(f"http://127.0.0.1:{server.port}/announce", "more than 5 redirects")
+
+    assert len(server.requests) == MAX_REDIRECTS + 1
+
+
+async def test_only_get_is_redirected() -> None:
+    async with raw_server(redirect("/elsewhere")) as server:
+        answer = await get(f"http://127.0.0.1:{server.port}/", method="POST")
+
+    assert answer.status == 302
+
+
+async def test_a_url_from_outside_may_only_announce_on_this_machine() -> None:
+    async with raw_server(reply(b"x")) as server:
+        base = f"http://127.0.0.1:{server.port}"
+        assert (await get(f"{base}/announce?x", trusted=False)).body == b"x"
+        await get_refused(f"{base}/admin", "only ask for /announce", trusted=False)
+        await get_refused(f"http://localhost:{server.port}/admin", "/announce", trusted=False)
+        with pytest.raises(NetworkError, match="from outside"):
+            await get(f"{base}/announce", trusted=False, local=False)
+
+    assert len(server.requests) == 1
+
+
+async def test_a_url_from_outside_cannot_be_redirected_past_announce() -> None:
+    async with raw_server(redirect("/admin"), reply(b"secret")) as server:
+        await get_refused(
+            f"http://127.0.0.1:{server.port}/announce", "only ask for /announce", trusted=False
+        )
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_public_server_cannot_redirect_inside(
+    trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = addresses.reach_of
+
+    def as_if(host: str) -> Reach:
+        return Reach.GLOBAL if host == "127.0.0.2" else real(host)
+
+    monkeypatch.setattr(addresses, "reach_of", as_if)
+    monkeypatch.setattr(http_client, "reach_of", as_if)
+    async with raw_server(reply(b"secret")) as inside:
+        target = redirect(f"http://127.0.0.1:{inside.port}/announce")
+        async with raw_server(target, host="127.0.0.2") as public:
+            await get_refused(
+                f"http://127.0.0.2:{public.port}/announce", "from outside", trusted=trusted
+            )
+
+    assert inside.requests == []
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("ftp://127.0.0.1/", "only http and https"),
+        ("file:///etc/passwd", "only http and https"),
+        ("http:///announce", "."),
+        ("http://[::", "."),
+        ("http://127.0.0.1:99999/", "."),
+        ("http://nowhere.invalid/", "cannot be resolved"),
+        ("http://xn--80ak6aa92e.com/", "internationalised"),
+        ("http://\u0430pple.com/", "."),
+        ("http://" + "a" * 300 + "/", "."),
+        ("http://a b/", "."),
+        ("http://127.0.0.1\r\nX: y/", "."),
+        ("", "only http and https"),
+    ],
+)
+async def test_a_url_that_cannot_be_asked_is_one_kind_of_error(url: str, why: str) -> None:
+    await get_refused(url, why, trusted=False)
+
+
+async def test_a_port_where_nobody_listens_is_said_to_be_one() -> None:
+    async with raw_server(b"") as server:
+        port = server.port
+
+    await get_refused(f"http://127.0.0.1:{port}/announce", "nothing listens there")
+
+
+def test_text_from_outside_is_shown_without_control_characters() -> None:
+    assert printable("a\x1b[31m\nb\u202ec") == "a?[31m?b?c"
+    assert printable("x" * 500, 10) == "x" * 10 + "..."

@@ -1,0 +1,128 @@
+"""A foreign client, libtorrent, at our tracker: it is listed and is given our peers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pfs.formats.announce_http import AnnounceRequest
+from p2pfs.formats.metainfo import FileEntry, build
+from p2pfs.geometry import PeerId
+from p2pfs.net.announce_client import AnnounceClient
+from p2pfs.net.tracker_http import TrackerServer
+
+lt: Any = pytest.importorskip("libtorrent")
+
+META = build(
+    name="foreign",
+    files=[FileEntry(("foreign",), 50_000)],
+    multi_file=False,
+    piece_length=16384,
+    pieces=bytes(range(80)),
+)
+
+
+@pytest.fixture
+async def start_session() -> AsyncIterator[Callable[[str], Any]]:
+    """Makes libtorrent sessions that listen on one address."""
+    sessions: list[Any] = []
+
+    def start(host: str) -> Any:
+        sessions.append(lt.session(SETTINGS | {"listen_interfaces": f"{host}:0"}))
+        return sessions[-1]
+
+    yield start
+    for session in sessions:
+        session.set_alert_notify(lambda: None)
+    await asyncio.to_thread(sessions.clear)  # its end waits for answers to its last announces
+
+
+SETTINGS = {
+    "enable_dht": False,
+    "enable_lsd": False,
+    "enable_upnp": False,
+    "enable_natpmp": False,
+    "enable_outgoing_utp": False,
+    "stop_tracker_timeout": 1,
+    "allow_multiple_connections_per_ip": True,
+    "alert_mask": lt.alert.category_t.all_categories,
+}
+
+
+async def wait_for(session: Any, kind: type) -> Any:
+    """The next alert of this kind; libtorrent tells from its own thread that there are any."""
+    loop = asyncio.get_running_loop()
+    rang = asyncio.Event()
+    session.set_alert_notify(lambda: loop.call_soon_threadsafe(rang.set))
+    async with asyncio.timeout(20):
+        while True:
+            rang.clear()
+            for alert in session.pop_alerts():
+                assert not isinstance(alert, lt.tracker_error_alert), alert.message()
+                if isinstance(alert, kind):
+                    return alert
+            await rang.wait()
+
+
+def add(session: Any, url: str, folder: Path) -> Any:
+    params = lt.add_torrent_params()
+    params.ti = lt.torrent_info(META.to_bytes())
+    params.trackers = [url]
+    params.save_path = str(folder)
+    return session.add_torrent(params)
+
+
+OURS = AnnounceRequest(META.torrent_id, PeerId(b"-PF0000-" + b"x" * 12), 7, left=0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_libtorrent_announces_to_our_tracker_and_gets_our_peers(
+    host: str, tmp_path: Path, start_session: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with TrackerServer(port=0) as tracker:
+        if len(tracker.addresses) < 2 and ":" in host:
+            pytest.skip("no IPv6 here")
+        removed = asyncio.Event()
+        remove = tracker.store.remove
+
+        def watched(*arguments: Any) -> Any:
+            removed.set()
+            return remove(*arguments)
+
+        monkeypatch.setattr(tracker.store, "remove", watched)
+        url = tracker.url.replace("127.0.0.1", host)
+        await AnnounceClient().announce(url, OURS)
+
+        session = start_session(host)
+        handle = add(session, url, tmp_path)
+        reply = await wait_for(session, lt.tracker_reply_alert)
+        seen = await AnnounceClient().announce(url, OURS)
+
+        assert reply.num_peers == 1
+        assert [peer.port for peer in seen.peers] == [session.listen_port()]
+        assert [peer.host for peer in seen.peers] == [host.strip("[]")]
+        assert (seen.complete, seen.incomplete) == (1, 1)
+
+        session.remove_torrent(handle)
+        await asyncio.wait_for(removed.wait(), 20)
+        assert (await AnnounceClient().announce(url, OURS)).incomplete == 0
+
+
+async def test_libtorrent_scrapes_our_tracker(
+    tmp_path: Path, start_session: Callable[[str], Any]
+) -> None:
+    async with TrackerServer(port=0) as tracker:
+        await AnnounceClient().announce(tracker.url, OURS)
+        session = start_session("127.0.0.1")
+        session.apply_settings({"ssrf_mitigation": False})  # else it scrapes nobody on loopback
+        handle = add(session, tracker.url, tmp_path)
+        await wait_for(session, lt.tracker_reply_alert)
+
+        handle.scrape_tracker()
+        scraped = await wait_for(session, lt.scrape_reply_alert)
+
+        assert (scraped.complete, scraped.incomplete) == (1, 1)

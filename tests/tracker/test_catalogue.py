@@ -1,0 +1,187 @@
+"""What is shared: published once, found by name, kept through a crash."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from p2pfs.errors import CatalogueError, FormatError
+from p2pfs.formats.metainfo import FileEntry, build, parse
+from p2pfs.geometry import TorrentId
+from p2pfs.tracker import catalogue as module
+from p2pfs.tracker.catalogue import AmbiguousName, Catalogue, Entry, UnknownName
+
+
+def torrent(name: str, content: int = 0) -> bytes:
+    return build(
+        name=name,
+        files=[FileEntry((name,), 1000)],
+        multi_file=False,
+        piece_length=16384,
+        pieces=bytes([content]) * 20,
+    ).to_bytes()
+
+
+def test_what_was_published_is_found_by_name_and_by_hash() -> None:
+    catalogue = Catalogue()
+    data = torrent("story.txt")
+
+    entry, new = catalogue.publish(data, 1234)
+
+    expected = Entry(parse(data).torrent_id, "story.txt", 1000, 1234)
+    assert (entry, new) == (expected, True)
+    assert catalogue.find("story.txt") == expected
+    assert catalogue.find(str(expected.torrent_id)) == expected
+    assert catalogue.find(f"story.txt@{str(expected.torrent_id)[:6].upper()}") == expected
+    assert catalogue.metainfo(expected.torrent_id) == data
+    assert expected.torrent_id in catalogue
+    assert len(catalogue) == 1
+
+
+def test_the_same_content_again_changes_nothing() -> None:
+    catalogue = Catalogue()
+    first, _ = catalogue.publish(torrent("a"), 1)
+
+    again = catalogue.publish(torrent("a").replace(b"d4:info", b"d7:comment2:hi4:info"), 2)
+
+    assert again == (first, False)
+    assert catalogue.metainfo(first.torrent_id) == torrent("a")
+
+
+def test_two_contents_with_one_name_are_both_kept_and_told_apart_by_hash() -> None:
+    catalogue = Catalogue()
+    old, _ = catalogue.publish(torrent("a", 1), 1)
+    new, _ = catalogue.publish(torrent("a", 2), 2)
+
+    with pytest.raises(AmbiguousName) as caught:
+        catalogue.find("a")
+
+    assert caught.value.candidates == (new, old)
+    assert str(old.torrent_id)[:8] in str(caught.value)
+    assert catalogue.find(f"a@{str(old.torrent_id)[:8]}") == old
+    assert catalogue.find(f"a@{new.torrent_id}") == new
+
+
+def test_a_name_that_looks_pinned_or_like_a_hash_is_found_as_it_stands() -> None:
+    catalogue = Catalogue()
+    for name in ("a@abcd", "0" * 40):
+        catalogue.publish(torrent(name), 1)
+
+        assert catalogue.find(name).name == name
+
+
+def test_an_unknown_name_comes_with_the_names_near_to_it() -> None:
+    catalogue = Catalogue()
+    for name in ("Short_Story.txt", "lorem_ipsum.txt", "holiday 2024 video.mkv"):
+        catalogue.publish(torrent(name), 1)
+
+    with pytest.raises(UnknownName, match=r"Short_Story\.txt") as caught:
+        catalogue.find("short_stories.txt")
+
+    assert caught.value.near == ("Short_Story.txt",)
+    with pytest.raises(UnknownName) as caught:
+        catalogue.find("2024")
+    assert caught.value.near == ("holiday 2024 video.mkv",)
+    with pytest.raises(UnknownName) as caught:
+        catalogue.find("zzz")
+    assert caught.value.near == ()
+
+
+@pytest.mark.parametrize("name", ["", "@", "a@", "a@zzzz", "x" * 5000, "%", "_", "'; --", "\0"])
+def test_any_name_may_be_asked_for(name: str) -> None:
+    catalogue = Catalogue()
+    catalogue.publish(torrent("a"), 1)
+
+    with pytest.raises(UnknownName):
+        catalogue.find(name)
+
+
+def test_an_unknown_hash_is_an_error() -> None:
+    with pytest.raises(UnknownName):
+        Catalogue().metainfo(TorrentId(bytes(20)))
+
+
+@pytest.mark.parametrize("data", [b"", b"de", b"junk", torrent("a") + b"x"])
+def test_what_is_no_metainfo_is_refused(data: bytes) -> None:
+    catalogue = Catalogue()
+
+    with pytest.raises(FormatError):
+        catalogue.publish(data, 1)
+
+    assert len(catalogue) == 0
+
+
+def test_entries_are_listed_by_name_in_pages() -> None:
+    catalogue = Catalogue()
+    for name in ("c", "a", "b"):
+        catalogue.publish(torrent(name), 1)
+
+    assert [entry.name for entry in catalogue.entries()] == ["a", "b", "c"]
+    assert [entry.name for entry in catalogue.entries(1, 1)] == ["b"]
+    assert catalogue.entries(3) == []
+
+
+def test_a_full_catalogue_refuses_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ENTRIES", 1)
+    catalogue = Catalogue()
+    catalogue.publish(torrent("a"), 1)
+
+    with pytest.raises(CatalogueError, match="full"):
+        catalogue.publish(torrent("b"), 1)
+    assert catalogue.publish(torrent("a"), 1)[1] is False
+
+
+def test_several_threads_may_publish_at_once(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path / "c.sqlite")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: catalogue.publish(torrent(f"f{number % 20}"), 1), range(60)))
+
+    assert len(catalogue) == len(catalogue.entries()) == 20
+    catalogue.close()
+
+
+def test_what_was_acknowledged_survives_a_killed_process(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "c.sqlite"
+    script = (
+        "import os, sys; from pathlib import Path; from p2pfs.tracker.catalogue import Catalogue;"
+        "Catalogue(Path(sys.argv[1])).publish(sys.stdin.buffer.read(), 7); os._exit(9)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], input=torrent("a"), check=False
+    )
+
+    assert done.returncode == 9
+    catalogue = Catalogue(path)
+    assert catalogue.find("a").published == 7
+    assert catalogue.find("a").torrent_id in catalogue
+    catalogue.close()
+
+
+def test_a_file_that_is_no_database_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    path.write_bytes(b"not a database" * 100)
+
+    with pytest.raises(CatalogueError, match=r"c\.sqlite"):
+        Catalogue(path)
+    with pytest.raises(CatalogueError, match="cannot open"):
+        Catalogue(path / "below")
+
+
+def test_a_database_that_fails_later_is_an_error_too(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path / "c.sqlite")
+    with sqlite3.connect(tmp_path / "c.sqlite") as other:
+        other.execute("DROP TABLE torrents")
+    other.close()
+
+    with pytest.raises(CatalogueError, match="failed"):
+        catalogue.find("a")
+    catalogue.close()
+    with pytest.raises(CatalogueError):
+        catalogue.entries()
