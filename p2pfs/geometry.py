@@ -21,6 +21,7 @@ __all__ = [
     "PeerId",
     "PieceIndex",
     "TorrentId",
+    "blocks_in",
 ]
 
 BLOCK_LENGTH = 16 * 1024
@@ -52,11 +53,19 @@ class TorrentId:
 
 
 class BlockRequest(NamedTuple):
-    """`length` bytes at `begin` inside piece `piece` (BEP 3 calls it the index)."""
+    """`length` bytes at `begin` inside piece `piece` (BEP 3 calls it the index).
+
+    A run of several blocks where both ends agreed on that, else one block.
+    """
 
     piece: int
     begin: int
     length: int
+
+
+def blocks_in(request: BlockRequest) -> int:
+    """Blocks of `BLOCK_LENGTH` that a request covers, a shorter last one included."""
+    return (request.length + BLOCK_LENGTH - 1) // BLOCK_LENGTH
 
 
 @dataclass(frozen=True, slots=True)

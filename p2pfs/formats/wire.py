@@ -36,6 +36,7 @@ __all__ = [
     "decode_handshake",
     "encode_bitfield",
     "encode_cancels",
+    "encode_extended",
     "encode_handshake",
     "encode_have",
     "encode_requests",
@@ -85,12 +86,21 @@ _TRIPLE = struct.Struct(">III")
 _REQUEST = struct.Struct(">IBIII")
 
 
+EXTENSIONS: Final = bytes((0, 0, 0, 0, 0, 0x10, 0, 0))
+"""Reserved bytes of a client that speaks the extension protocol (BEP 10)."""
+
+
 class Handshake(NamedTuple):
     """`reserved` has 8 bytes, `info_hash` and `peer_id` 20 each."""
 
     info_hash: bytes
     peer_id: bytes
-    reserved: bytes = bytes(8)
+    reserved: bytes = EXTENSIONS
+
+    @property
+    def extended(self) -> bool:
+        """Whether the sender speaks the extension protocol."""
+        return bool(self.reserved[5] & 0x10)
 
 
 def encode_handshake(handshake: Handshake) -> bytes:
@@ -214,6 +224,11 @@ def encode_cancels(blocks: Iterable[BlockRequest]) -> bytes:
     return b"".join([pack(13, ID_CANCEL, *block) for block in blocks])
 
 
+def encode_extended(number: int, payload: bytes) -> bytes:
+    """An extended message under the receiver's `number` (BEP 10)."""
+    return _HEAD.pack(2 + len(payload), ID_EXTENDED) + bytes((number,)) + payload
+
+
 def block_header(block: BlockRequest) -> bytes:
     """What stands before the `block.length` bytes of a piece message."""
     return _BLOCK.pack(9 + block.length, ID_PIECE, block.piece, block.begin)
@@ -222,12 +237,13 @@ def block_header(block: BlockRequest) -> bytes:
 class Decoder:
     """Bytes in, messages out, in any cut.
 
-    `bitfield_length` is ceil(pieces / 8); `max_block` the longest block accepted, in bytes.
+    `bitfield_length` is ceil(pieces / 8); `max_block` the longest block accepted, in bytes,
+    which may be raised when the peers agree on more.
     """
 
     def __init__(self, bitfield_length: int, max_block: int = BLOCK_LENGTH) -> None:
         self._bitfield_length = bitfield_length
-        self._max_block = max_block
+        self.max_block = max_block
         self._partial = bytearray()
         self._wanted = 0  # bytes that complete `_partial`, 0 when it is empty
 
@@ -252,7 +268,7 @@ class Decoder:
         append = messages.append
         while end - position >= 13:
             length, kind, index, begin = unpack_block(view, position)
-            if kind == ID_PIECE and 9 < length <= 9 + self._max_block:
+            if kind == ID_PIECE and 9 < length <= 9 + self.max_block:
                 stop = position + 4 + length
                 if stop > end:
                     break
@@ -306,7 +322,7 @@ class Decoder:
         if length == 0:
             return 4
         if len(view) < 5:
-            if length > 1 + max(MAX_EXTENDED, self._max_block + 8, self._bitfield_length):
+            if length > 1 + max(MAX_EXTENDED, self.max_block + 8, self._bitfield_length):
                 raise WireError(f"a message of {length} bytes is longer than any that exists")
             return 0
         self._check(length, view[4])
@@ -317,7 +333,7 @@ class Decoder:
         if fixed is not None:
             allowed = length == fixed
         elif kind == ID_PIECE:
-            allowed = 9 < length <= 9 + self._max_block
+            allowed = 9 < length <= 9 + self.max_block
         elif kind == ID_BITFIELD:
             allowed = length == 1 + self._bitfield_length
         elif kind == ID_EXTENDED:

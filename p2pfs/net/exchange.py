@@ -15,6 +15,8 @@ from typing import Final, Protocol
 
 from p2pfs.errors import NetworkError, StorageError
 from p2pfs.formats.bitfield import Bitfield
+from p2pfs.formats.extension import MAX_RUN_LENGTH, ExtendedHandshake
+from p2pfs.formats.peer_id import client_name
 from p2pfs.formats.wire import Handshake
 from p2pfs.geometry import BlockRequest, PeerId
 from p2pfs.net.connection import Connection
@@ -23,10 +25,11 @@ from p2pfs.net.limits import UpLimit
 from p2pfs.storage.assembler import Assembler
 from p2pfs.storage.hashing import block_digests
 from p2pfs.storage.pieces import PieceStore
-from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Store, Verify
+from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Learned, Store, Verify
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.session import Session
 from p2pfs.swarm.transfer import Transfer
+from p2pfs.swarm.uploads import MAX_QUEUED
 
 __all__ = ["Exchange", "ExchangeOwner"]
 
@@ -43,6 +46,8 @@ class ExchangeOwner(Protocol):
     """What an exchange tells the torrent it works for."""
 
     def peer_joined(self, connection: Connection, peer_id: bytes) -> None: ...
+
+    def peer_introduced(self, connection: Connection, handshake: ExtendedHandshake) -> None: ...
 
     def peer_left(self, connection: Connection) -> None: ...
 
@@ -74,6 +79,7 @@ class Exchange:
         up_limit: UpLimit,
         rng: random.Random,
         wanted: Bitfield | None,
+        port: int,
     ) -> None:
         self._owner = owner
         self._store = store
@@ -84,6 +90,9 @@ class Exchange:
         self._geometry = store.metainfo.geometry
         self.info_hash = store.metainfo.torrent_id.v1
         self.peer_id = peer_id
+        self._introduction = ExtendedHandshake(
+            client=client_name(peer_id), port=port, reqq=MAX_QUEUED, run_length=MAX_RUN_LENGTH
+        )
         self.transfer = Transfer(self._geometry, store.verified.copy(), rng, wanted=wanted)
         self.connections: dict[Peer, Connection] = {}
         self._contents: dict[int, _Content] = {}
@@ -112,14 +121,14 @@ class Exchange:
         self._settle_duplicate(connection, peer_id)
         now = self._loop.time()
         peer = Peer(
-            Session(self._geometry, now),
+            Session(self._geometry, now, extended=handshake.extended),
             connection.address,
             peer_id,
             now,
             outgoing=connection.outgoing,
         )
         self.connections[peer] = connection
-        self.transfer.join(peer)
+        self.transfer.join(peer, self._introduction)
         self._owner.peer_joined(connection, peer_id)
         self.push_soon()
         return peer
@@ -238,6 +247,10 @@ class Exchange:
         elif isinstance(effect, Forget):
             self._assembler.drop((self, effect.piece))
             self._spilled.pop(effect.piece, None)
+        elif isinstance(effect, Learned):
+            connection = self.connections.get(effect.peer)
+            if connection is not None:
+                self._owner.peer_introduced(connection, effect.handshake)
         elif isinstance(effect, Completed):
             self._owner.completed()
         elif isinstance(effect, Close):

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from p2pfs.errors import NetworkError, P2pfsError, StorageError
 from p2pfs.formats.announce_http import PeerAddress
 from p2pfs.formats.bitfield import Bitfield
+from p2pfs.formats.extension import ExtendedHandshake
 from p2pfs.formats.metainfo import Metainfo
-from p2pfs.formats.peer_id import client_name
 from p2pfs.geometry import PeerId
 from p2pfs.net.exchange import Exchange
 from p2pfs.net.progress import PeerInfo, Progress, Source
 from p2pfs.storage.pieces import PieceStore
+from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.peer_book import PeerBook
 
 if TYPE_CHECKING:
@@ -65,9 +66,17 @@ class Torrent:
         self._loop = asyncio.get_running_loop()
         self._book = PeerBook(rng)
         self.exchange = Exchange(
-            self, store, peer_id, client.disk, client.assembler, client.up_limit, rng, wanted
+            self,
+            store,
+            peer_id,
+            client.disk,
+            client.assembler,
+            client.up_limit,
+            rng,
+            wanted,
+            client.port,
         )
-        self._sources: dict[bytes, tuple[str, str, int, int]] = {}
+        self._sources: dict[bytes, Source] = {}
         self._asked: set[bytes] = set()
         self._done: asyncio.Future[Path] = self._loop.create_future()
         self._error: str | None = None
@@ -163,8 +172,8 @@ class Torrent:
         now = self._loop.time()
         return [
             PeerInfo(
-                address=_label(peer.address),
-                client=client_name(peer.peer_id),
+                address=_label(peer.listens_at or peer.address),
+                client=peer.client,
                 direction="out" if peer.outgoing else "in",
                 down_rate=peer.down.rate(now),
                 up_rate=peer.up.rate(now),
@@ -225,13 +234,21 @@ class Torrent:
         if connection.outgoing:
             self._book.connected(connection.address)
 
+    def peer_introduced(self, connection: Connection, handshake: ExtendedHandshake) -> None:
+        peer = connection.peer
+        assert peer is not None
+        peer.client = handshake.client or peer.client
+        if peer.listens_at is None and handshake.port:
+            peer.listens_at = (connection.address[0], handshake.port)
+            self._book.connected(peer.listens_at)
+
     def peer_left(self, connection: Connection) -> None:
         peer = connection.peer
         assert peer is not None
-        self._note_source(peer.peer_id, peer.address, peer.down.total, peer.up.total)
-        if connection.outgoing:
+        self._sources[peer.peer_id] = self._source(peer)
+        if peer.listens_at is not None:
             gained = peer.down.total + peer.up.total > 0
-            self._book.disconnected(connection.address, self._loop.time(), failed=not gained)
+            self._book.disconnected(peer.listens_at, self._loop.time(), failed=not gained)
 
     def met_ourselves(self, connection: Connection) -> None:
         if connection.outgoing:
@@ -244,7 +261,9 @@ class Torrent:
         self._book.ban(host, peer_id, self._loop.time())
 
     def nothing_to_exchange(self, connection: Connection) -> None:
-        self._book.nothing_to_gain(connection.address)
+        peer = connection.peer
+        if peer is not None and peer.listens_at is not None:
+            self._book.nothing_to_gain(peer.listens_at)
 
     def completed(self) -> None:
         self._tasks.append(self._loop.create_task(self._finish(), name="finish"))
@@ -342,26 +361,19 @@ class Torrent:
         """An outgoing connection that ended before its handshake was through."""
         self._book.disconnected(connection.address, self._loop.time(), failed=True)
 
-    def _note_source(self, peer_id: bytes, address: tuple[str, int], down: int, up: int) -> None:
-        old = self._sources.get(peer_id, ("", "", 0, 0))
-        self._sources[peer_id] = (
-            _label(address),
-            client_name(peer_id),
-            old[2] + down,
-            old[3] + up,
+    def _source(self, peer: Peer) -> Source:
+        """What was exchanged with a peer, former connections to it included."""
+        before = self._sources.get(peer.peer_id)
+        return Source(
+            address=_label(peer.listens_at or peer.address),
+            client=peer.client,
+            bytes_down=peer.down.total + (before.bytes_down if before else 0),
+            bytes_up=peer.up.total + (before.bytes_up if before else 0),
         )
 
     def _all_sources(self) -> tuple[Source, ...]:
-        found = dict(self._sources)
-        for peer in self.exchange.transfer.peers:
-            old = found.get(peer.peer_id, ("", "", 0, 0))
-            found[peer.peer_id] = (
-                _label(peer.address),
-                client_name(peer.peer_id),
-                old[2] + peer.down.total,
-                old[3] + peer.up.total,
-            )
-        return tuple(Source(*values) for values in found.values())
+        now = {peer.peer_id: self._source(peer) for peer in self.exchange.transfer.peers}
+        return tuple((self._sources | now).values())
 
 
 def _finish(store: PieceStore) -> Path:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from p2pfs.formats.extension import ExtendedHandshake
 from p2pfs.geometry import BlockRequest
 from p2pfs.swarm.peer import Peer
 
-__all__ = ["Close", "Completed", "Effect", "Forget", "Store", "Verify"]
+__all__ = ["Close", "Completed", "Effect", "Forget", "Learned", "Store", "Verify"]
 
 
 class Store(NamedTuple):
@@ -46,8 +47,15 @@ class Close(NamedTuple):
     redundant: bool = False
 
 
+class Learned(NamedTuple):
+    """The peer told of itself (BEP 10): its client, the port it listens on."""
+
+    peer: Peer
+    handshake: ExtendedHandshake
+
+
 class Completed(NamedTuple):
     """Every wanted piece is verified."""
 
 
-Effect = Store | Verify | Forget | Close | Completed
+Effect = Store | Verify | Forget | Close | Learned | Completed

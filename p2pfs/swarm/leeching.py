@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 
 from p2pfs.formats.bitfield import Bitfield
-from p2pfs.geometry import BlockRequest, Geometry
+from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in
 from p2pfs.swarm.blame import Blame
 from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Store, Verify
 from p2pfs.swarm.peer import Peer
@@ -87,13 +87,16 @@ class Leeching:
         session = peer.session
         if session.peer_choking or not peer.interesting or self.suspended:
             return
-        room = peer.pipeline.room(len(session.outstanding))
+        pipeline = peer.pipeline
+        room = pipeline.room(session.owed)
         if room <= 0:
             return
         has = session.peer_has
-        blocks = self.picker.pick(peer, has, room, now, alone=peer in self._suspects)
-        if len(blocks) < room and now >= peer.retry_at:
-            again = self.picker.pick_again(peer, has, room - len(blocks), now)
+        run = min(pipeline.run, session.run_length // BLOCK_LENGTH)
+        blocks = self.picker.pick(peer, has, room, now, run=run, alone=peer in self._suspects)
+        room -= sum(map(blocks_in, blocks))
+        if room > 0 and now >= peer.retry_at:
+            again = self.picker.pick_again(peer, has, room, now)
             if not again:
                 peer.retry_at = now + RETRY_AFTER
             blocks += again
@@ -110,7 +113,7 @@ class Leeching:
     def tick(self, now: float) -> None:
         for peer in self._peers:
             outstanding = peer.session.outstanding
-            if peer.pipeline.check(now, peer.session.last_block_at, len(outstanding)):
+            if peer.pipeline.check(now, peer.session.last_block_at, peer.session.owed):
                 late = tuple(outstanding)[1:]
                 self._release(peer, late)
                 peer.session.cancel(late)
@@ -123,19 +126,30 @@ class Leeching:
         block, data, waited = event
         peer.down.add(block.length)
         if waited is not None:
-            peer.pipeline.arrived(waited)
+            peer.pipeline.arrived(waited, blocks_in(block))
         wanted, complete, also_asked = self.picker.arrived(peer, block)
-        if not wanted:
-            peer.wasted += block.length
-            self.wasted += block.length
-            return
-        self.effects.append(Store(block, data))
+        useful = 0
+        for part in wanted:
+            start = part.begin - block.begin
+            useful += part.length
+            self.effects.append(Store(part, data[start : start + part.length]))
+        if useful < block.length:
+            peer.wasted += block.length - useful
+            self.wasted += block.length - useful
         for other in also_asked:
             if isinstance(other, Peer):
-                other.session.cancel((block,))
+                self._cancel_needless(other, block.piece)
         if complete:
             piece = block.piece
             self.effects.append(Verify(piece, self._blame.wants_digests(piece)))
+
+    def _cancel_needless(self, peer: Peer, piece: int) -> None:
+        """Take back requests for blocks that others have delivered meanwhile."""
+        is_missing = self.picker.is_missing
+        outstanding = peer.session.outstanding
+        peer.session.cancel(
+            [block for block in outstanding if block.piece == piece and not is_missing(block)]
+        )
 
     def verified(self, piece: int, digests: Sequence[bytes]) -> None:
         """`piece` is right and on disk. `digests` as asked for by `Verify`, else empty."""

@@ -5,6 +5,7 @@ Invariant: a `Peer` lives exactly as long as its connection; it is compared by i
 
 from __future__ import annotations
 
+from p2pfs.formats.peer_id import client_name
 from p2pfs.swarm.pipeline import Pipeline
 from p2pfs.swarm.rates import RateMeter
 from p2pfs.swarm.session import Session
@@ -19,10 +20,12 @@ class Peer:
     __slots__ = (
         "__weakref__",
         "address",
+        "client",
         "connected_at",
         "down",
         "interesting",
         "joined_complete",
+        "listens_at",
         "outgoing",
         "peer_id",
         "pipeline",
@@ -46,6 +49,10 @@ class Peer:
         self.address = address
         self.peer_id = peer_id
         self.outgoing = outgoing
+        self.client = client_name(peer_id)
+        """What it calls itself; untrusted text."""
+        self.listens_at: tuple[str, int] | None = address if outgoing else None
+        """Where it takes connections, once that is known."""
         self.connected_at = now
         self.pipeline = Pipeline()
         self.uploads = UploadQueue()

@@ -78,10 +78,9 @@ class PeerBook:
         return due[:count]
 
     def connected(self, address: Address) -> None:
-        """The dial led to a running session."""
-        entry = self._entries.get(address)
-        if entry:
-            entry.dialling, entry.connected, entry.failures = False, True, 0
+        """A session with whoever listens at `address` is running, whoever dialled."""
+        entry = self._entries.setdefault(address, _Entry(0.0))
+        entry.dialling, entry.connected, entry.failures = False, True, 0
 
     def disconnected(self, address: Address, now: float, *, failed: bool) -> None:
         """A dial or a session to `address` ended; `failed`: with nothing gained."""

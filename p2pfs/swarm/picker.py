@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from p2pfs.formats.bitfield import Bitfield
-from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
+from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in
 from p2pfs.swarm.availability import RarityOrder
 
 __all__ = ["Arrival", "Picker", "PieceState", "Source"]
@@ -38,18 +38,25 @@ class PieceState(Enum):
 
 
 class Arrival(NamedTuple):
-    """What a block that came in means.
+    """What a run of blocks that came in means.
 
-    `wanted`: it is to be stored; `complete`: with it the piece has all its blocks;
-    `also_asked`: other sources from which it is to be cancelled.
+    `wanted`: the parts of it to be stored; `complete`: with them the piece has all its
+    blocks; `also_asked`: other sources that were asked for some of it.
     """
 
-    wanted: bool
+    wanted: tuple[BlockRequest, ...]
     complete: bool
     also_asked: tuple[Source, ...]
 
 
-_UNWANTED: Final = Arrival(False, False, ())
+_UNWANTED: Final = Arrival((), False, ())
+
+
+def _first_run(mask: int) -> tuple[int, int]:
+    """Start and length of the lowest run of ones in a mask that is not 0."""
+    start = (mask & -mask).bit_length() - 1
+    rest = mask >> start
+    return start, (~rest & (rest + 1)).bit_length() - 1
 
 
 class _Progress:
@@ -60,7 +67,7 @@ class _Progress:
     def __init__(self, piece: int, block_count: int) -> None:
         self.piece = piece
         self.free = self.missing = (1 << block_count) - 1
-        self.askers: dict[int, list[tuple[Source, float]]] = {}
+        self.askers: dict[int, tuple[tuple[Source, float], ...]] = {}
         self.givers: list[Source | None] = [None] * block_count
         self.exclusive: Source | None = None
 
@@ -147,11 +154,19 @@ class Picker:
         return not self._with_free and not self._order
 
     def pick(
-        self, source: Source, has: Bitfield, count: int, now: float, *, alone: bool = False
+        self,
+        source: Source,
+        has: Bitfield,
+        count: int,
+        now: float,
+        *,
+        run: int = 1,
+        alone: bool = False,
     ) -> list[BlockRequest]:
         """Up to `count` blocks that nobody is asked for, now asked of `source`.
 
-        `alone`: only pieces of which it then gives every block (a source under suspicion).
+        `run`: how many blocks one request may cover. `alone`: only pieces of which it then
+        gives every block (a source under suspicion).
         """
         picked: list[BlockRequest] = []
         for progress in [p for p in self._with_free.values() if has[p.piece]]:
@@ -160,12 +175,12 @@ class Picker:
                     continue
             elif progress.exclusive is not source:
                 continue
-            self._ask(progress, source, count - len(picked), now, picked)
-            if len(picked) >= count:
+            count -= self._ask(progress, source, count, now, run, picked)
+            if count <= 0:
                 return picked
         if self._order:
             begun = []
-            room = count - len(picked)
+            room = count
             for piece in self._order:
                 if has[piece]:
                     begun.append(piece)
@@ -177,7 +192,7 @@ class Picker:
                 if alone or piece in self._exclusive_next:
                     progress.exclusive = source
                     self._exclusive_next.discard(piece)
-                self._ask(progress, source, count - len(picked), now, picked)
+                count -= self._ask(progress, source, count, now, run, picked)
         return picked
 
     def pick_again(
@@ -198,7 +213,7 @@ class Picker:
         found.sort()
         picked = []
         for _, piece, number in found[:count]:
-            self._in_progress[piece].askers[number].append((source, now))
+            self._in_progress[piece].askers[number] += ((source, now),)
             picked.append(self._geometry.block(piece, number))
         return picked
 
@@ -216,67 +231,101 @@ class Picker:
         source: Source,
         count: int,
         now: float,
+        run: int,
         picked: list[BlockRequest],
-    ) -> None:
-        """Add up to `count` free blocks of `progress` to `picked`, lowest first."""
+    ) -> int:
+        """Add requests for up to `count` free blocks of `progress`, lowest first; how many."""
         piece = progress.piece
         size = self._geometry.piece_size(piece)
         askers = progress.askers
+        asker = ((source, now),)
         free = progress.free
-        while free and count > 0:
-            low = free & -free
-            free ^= low
-            number = low.bit_length() - 1
+        asked = 0
+        while free and asked < count:
+            number, length = _first_run(free)
+            length = min(length, run, count - asked)
+            free ^= ((1 << length) - 1) << number
+            askers.update(dict.fromkeys(range(number, number + length), asker))
             begin = number * BLOCK_LENGTH
-            askers[number] = [(source, now)]
-            picked.append(BlockRequest(piece, begin, min(BLOCK_LENGTH, size - begin)))
-            count -= 1
+            picked.append(BlockRequest(piece, begin, min(length * BLOCK_LENGTH, size - begin)))
+            asked += length
         progress.free = free
         if not free:
             self._with_free.pop(piece, None)
+        return asked
 
     # -- what comes of it
 
     def arrived(self, source: Source, block: BlockRequest) -> Arrival:
         """`source` delivered `block`, which it had been asked for at some time."""
-        progress = self._in_progress.get(block.piece)
-        if progress is None or self._state[block.piece] is not PieceState.IN_PROGRESS:
+        piece = block.piece
+        progress = self._in_progress.get(piece)
+        if progress is None or self._state[piece] is not PieceState.IN_PROGRESS:
             return _UNWANTED
-        number = block.begin // BLOCK_LENGTH
-        bit = 1 << number
-        if not progress.missing & bit:
+        first, length = block.begin // BLOCK_LENGTH, blocks_in(block)
+        mask = ((1 << length) - 1) << first
+        new = progress.missing & mask
+        if not new:
             return _UNWANTED
-        progress.missing ^= bit
-        if progress.free & bit:
-            progress.free ^= bit
+        wanted = (block,) if new == mask else self._parts(block, new)
+        progress.missing ^= new
+        if progress.free & new:
+            progress.free &= ~new
             if not progress.free:
-                self._with_free.pop(block.piece, None)
-        progress.givers[number] = source
-        askers = progress.askers.pop(number, ())
-        if len(askers) == 1 and askers[0][0] is source:
-            others: tuple[Source, ...] = ()
-        else:
-            others = tuple(asker for asker, _ in askers if asker is not source)
+                self._with_free.pop(piece, None)
+        others: set[Source] = set()
+        givers, askers = progress.givers, progress.askers
+        for number in range(first, first + length):
+            if new >> number & 1:
+                givers[number] = source
+                for asker, _ in askers.pop(number, ()):
+                    if asker is not source:
+                        others.add(asker)
         if progress.missing:
-            return Arrival(True, False, others)
-        self._state[block.piece] = PieceState.CHECKING
-        return Arrival(True, True, others)
+            return Arrival(wanted, False, tuple(others))
+        self._state[piece] = PieceState.CHECKING
+        return Arrival(wanted, True, tuple(others))
+
+    def _parts(self, block: BlockRequest, mask: int) -> tuple[BlockRequest, ...]:
+        """The parts of `block` whose bits are set in `mask`."""
+        parts = []
+        end = block.begin + block.length
+        while mask:
+            start, length = _first_run(mask)
+            mask ^= ((1 << length) - 1) << start
+            begin = start * BLOCK_LENGTH
+            parts.append(BlockRequest(block.piece, begin, min(length * BLOCK_LENGTH, end - begin)))
+        return tuple(parts)
+
+    def is_missing(self, block: BlockRequest) -> bool:
+        """Whether any part of `block` is still to come."""
+        progress = self._in_progress.get(block.piece)
+        if progress is None:
+            return False
+        mask = ((1 << blocks_in(block)) - 1) << block.begin // BLOCK_LENGTH
+        return bool(progress.missing & mask)
 
     def released(self, source: Source, blocks: Iterable[BlockRequest]) -> None:
         """`source` will not deliver `blocks`; those asked of nobody else are free again."""
         for block in blocks:
             progress = self._in_progress.get(block.piece)
-            number = block.begin // BLOCK_LENGTH
-            if progress is None or number not in progress.askers:
+            if progress is None:
                 continue
-            left = [(a, at) for a, at in progress.askers[number] if a is not source]
-            if left:
-                progress.askers[number] = left
-                continue
-            del progress.askers[number]
-            progress.free |= 1 << number
-            progress.exclusive = None
-            self._with_free[block.piece] = progress
+            first = block.begin // BLOCK_LENGTH
+            for number in range(first, first + blocks_in(block)):
+                if number in progress.askers:
+                    self._release(progress, source, number)
+
+    def _release(self, progress: _Progress, source: Source, number: int) -> None:
+        askers = progress.askers
+        left = tuple(asked for asked in askers[number] if asked[0] is not source)
+        if left:
+            askers[number] = left
+            return
+        del askers[number]
+        progress.free |= 1 << number
+        progress.exclusive = None
+        self._with_free[progress.piece] = progress
 
     def givers(self, piece: int) -> Sequence[Source | None]:
         """Who gave each block of a piece in progress or being checked."""

@@ -1,9 +1,9 @@
-"""How many requests one peer is given at a time.
+"""How many blocks one peer is asked for at a time.
 
-Invariant: 1 <= depth <= MAX_DEPTH. The depth follows the peer's rate by the time that
-a block waits between its request and its arrival: below `GROW_BELOW` seconds the pipe
-runs dry too easily, above `SHRINK_ABOVE` blocks are promised to a peer that others
-could deliver sooner.
+Invariant: 1 <= depth <= MAX_DEPTH, in blocks of 16 KiB. The depth follows the peer's rate
+by the time that a block waits between its request and its arrival: below `GROW_BELOW`
+seconds the pipe runs dry too easily, above `SHRINK_ABOVE` blocks are promised to a peer
+that others could deliver sooner.
 """
 
 from __future__ import annotations
@@ -28,25 +28,29 @@ class Pipeline:
 
     def __init__(self, limit: int = MAX_DEPTH) -> None:
         self._limit = limit
-        self._depth = float(min(START_DEPTH, limit))
+        self._depth = min(START_DEPTH, limit)
         self.snubbed = False
 
     @property
     def depth(self) -> int:
-        """Requests that may be outstanding now; 1 for a snubbed peer."""
-        return 1 if self.snubbed else int(self._depth)
+        """Blocks that may be outstanding now; 1 for a snubbed peer."""
+        return 1 if self.snubbed else self._depth
 
-    def arrived(self, waited: float) -> None:
-        """A block came `waited` seconds after it was asked for."""
+    @property
+    def run(self) -> int:
+        """Blocks that one request may cover: an eighth of the window, so that it stays even."""
+        return max(1, self.depth // 8)
+
+    def arrived(self, waited: float, blocks: int = 1) -> None:
+        """`blocks` came `waited` seconds after they were asked for."""
         self.snubbed = False
         if waited < GROW_BELOW:
-            if self._depth < self._limit:
-                self._depth += 1.0
-        elif waited > SHRINK_ABOVE and self._depth > MIN_DEPTH:
-            self._depth = max(MIN_DEPTH, self._depth - 1.0)
+            self._depth = min(self._limit, self._depth + blocks)
+        elif waited > SHRINK_ABOVE:
+            self._depth = max(MIN_DEPTH, self._depth - blocks)
 
     def room(self, outstanding: int) -> int:
-        """How many requests to send now; 0 until a quarter of the window is free (batching)."""
+        """How many blocks to ask for now; 0 until a quarter of the window is free (batching)."""
         depth = self.depth
         free = depth - outstanding
         return free if free * 4 >= depth else 0

@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from p2pfs.errors import WireError
-from p2pfs.formats import wire
+from p2pfs.formats import extension, wire
 from p2pfs.formats.bitfield import Bitfield
-from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
+from p2pfs.formats.extension import ExtendedHandshake
+from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in
 
 __all__ = [
     "BlockArrived",
@@ -23,6 +24,7 @@ __all__ = [
     "InterestChanged",
     "PeerBitfield",
     "PeerChoked",
+    "PeerExtended",
     "PeerHave",
     "PeerUnchoked",
     "Session",
@@ -58,6 +60,12 @@ class PeerUnchoked(NamedTuple):
     pass
 
 
+class PeerExtended(NamedTuple):
+    """What the peer said of itself (BEP 10); it may say more, or other things, later."""
+
+    handshake: ExtendedHandshake
+
+
 class InterestChanged(NamedTuple):
     interested: bool
 
@@ -88,6 +96,7 @@ Event = (
     | PeerBitfield
     | PeerChoked
     | PeerUnchoked
+    | PeerExtended
     | InterestChanged
     | BlockRequested
     | BlockCancelled
@@ -99,10 +108,14 @@ _BITFIELD: Final = PeerBitfield()
 
 
 class Session:
-    """Created when both handshakes are through; `now` is in monotonic seconds."""
+    """Created when both handshakes are through; `now` is in monotonic seconds.
 
-    def __init__(self, geometry: Geometry, now: float) -> None:
+    `extended`: both ends speak the extension protocol.
+    """
+
+    def __init__(self, geometry: Geometry, now: float, *, extended: bool = False) -> None:
         self.geometry = geometry
+        self.extended = extended
         self.peer_has = Bitfield(geometry.piece_count)
         self.am_choking = True
         self.am_interested = False
@@ -110,6 +123,10 @@ class Session:
         self.peer_interested = False
         self.outstanding: dict[BlockRequest, float] = {}
         """Requests sent and not yet answered, and when each was sent."""
+        self.owed = 0
+        """Blocks of 16 KiB in `outstanding`."""
+        self.run_length = BLOCK_LENGTH
+        """The longest request that both ends agreed on, in bytes."""
         self.last_received_at = now
         self.last_block_at = now
         self._last_sent_at = now
@@ -132,6 +149,7 @@ class Session:
                     self._strike("blocks that nobody asked for")
                     events.append(BlockArrived(block, payload, None))
                 else:
+                    self.owed -= blocks_in(block)
                     self.last_block_at = now
                     events.append(BlockArrived(block, payload, now - sent_at))
             else:
@@ -143,8 +161,10 @@ class Session:
     def _receive(self, message: wire.Message) -> Event | None:
         if isinstance(message, wire.Bitfield):
             return self._receive_bitfield(message)
-        if isinstance(message, wire.KeepAlive | wire.Extended):
+        if isinstance(message, wire.KeepAlive):
             return None
+        if isinstance(message, wire.Extended):  # may come before the bitfield
+            return self._receive_extended(message)
         self._bitfield_allowed = False
         match message:
             case wire.Request(block):
@@ -160,6 +180,7 @@ class Session:
                 self.peer_choking = True
                 lost = tuple(self.outstanding)
                 self.outstanding.clear()
+                self.owed = 0
                 self._strikes -= len(lost)  # those on their way are no breach
                 return PeerChoked(lost)
             case wire.Interested() | wire.NotInterested():
@@ -182,8 +203,22 @@ class Session:
             self._strike("a bitfield with spare bits set")
         return _BITFIELD
 
+    def _receive_extended(self, message: wire.Extended) -> Event | None:
+        if not self.extended:
+            raise WireError("an extended message that was not negotiated")
+        if message.id != extension.HANDSHAKE_ID:
+            return None
+        try:
+            handshake = extension.parse(message.payload)
+        except WireError as error:
+            self._strike(str(error))
+            return None
+        self.run_length = handshake.run_length
+        self._decoder.max_block = max(self._decoder.max_block, handshake.run_length)
+        return PeerExtended(handshake)
+
     def _receive_request(self, block: BlockRequest) -> Event | None:
-        if block.length > BLOCK_LENGTH or not self.geometry.contains(block):
+        if block.length > self.run_length or not self.geometry.contains(block):
             self._strike("requests that no torrent of this size can answer")
             return None
         if self.am_choking:
@@ -208,6 +243,12 @@ class Session:
         """Only as the first message; an empty bitfield need not be sent (BEP 3)."""
         if have.count:
             self._out.append(wire.encode_bitfield(have.to_bytes()))
+
+    def send_extended_handshake(self, handshake: ExtendedHandshake) -> None:
+        """Say what we are; nothing is sent to a peer without the extension protocol."""
+        if self.extended:
+            payload = extension.encode(handshake)
+            self._out.append(wire.encode_extended(extension.HANDSHAKE_ID, payload))
 
     def send_have(self, piece: int) -> None:
         self._out.append(wire.encode_have(piece))
@@ -234,11 +275,13 @@ class Session:
             self.last_block_at = now  # a peer is only late once it owes something
         for block in blocks:
             self.outstanding[block] = now
+            self.owed += blocks_in(block)
         self._out.append(wire.encode_requests(blocks))
 
     def cancel(self, blocks: Iterable[BlockRequest]) -> None:
         """Take requests back; a block that is on its way all the same is no breach."""
         cancelled = [block for block in blocks if self.outstanding.pop(block, None) is not None]
+        self.owed -= sum(map(blocks_in, cancelled))
         self._strikes -= len(cancelled)
         if cancelled:
             self._out.append(wire.encode_cancels(cancelled))

@@ -12,8 +12,9 @@ from typing import Final
 
 from p2pfs.errors import WireError
 from p2pfs.formats.bitfield import Bitfield
+from p2pfs.formats.extension import ExtendedHandshake
 from p2pfs.geometry import Geometry
-from p2pfs.swarm.effects import Close, Effect
+from p2pfs.swarm.effects import Close, Effect, Learned
 from p2pfs.swarm.leeching import Leeching
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.serving import Serving
@@ -25,6 +26,7 @@ from p2pfs.swarm.session import (
     InterestChanged,
     PeerBitfield,
     PeerChoked,
+    PeerExtended,
     PeerHave,
     PeerUnchoked,
 )
@@ -62,12 +64,13 @@ class Transfer:
         effects, self.leeching.effects = self.leeching.effects, []
         return effects
 
-    def join(self, peer: Peer) -> None:
-        """A connection whose handshakes are through; its first message is our bitfield."""
+    def join(self, peer: Peer, introduction: ExtendedHandshake) -> None:
+        """A connection whose handshakes are through: our bitfield goes out, and what we are."""
         self.peers.append(peer)
         self.leeching.joined(peer)
         self.serving.joined(peer)
         peer.session.send_bitfield(self.have)
+        peer.session.send_extended_handshake(introduction)
 
     def leave(self, peer: Peer, now: float) -> None:
         """The connection is gone; what it owed is asked of others at once."""
@@ -98,6 +101,8 @@ class Transfer:
             elif isinstance(event, InterestChanged):
                 serving.interest_changed(peer)
                 serving.tick(now, seeding=self.finished)
+            elif isinstance(event, PeerExtended):
+                leeching.effects.append(Learned(peer, event.handshake))
             else:
                 assert isinstance(event, PeerUnchoked)
                 peer.pipeline.snubbed = False
