@@ -41,7 +41,7 @@ clean_up() {
     code=$?
     trap - EXIT INT TERM
     for name in $NAMES; do kill -TERM "$(pid_of "$name")" 2>/dev/null || true; done
-    if [ "$code" -ne 0 ]; then
+    if [ "$code" -ne 0 ] && [ "$code" -lt 128 ]; then
         for name in $NAMES; do
             echo "--- $name.log"
             tail -n 20 "$name.log"

@@ -112,7 +112,7 @@ class PlainScreen(Screen):
 
     def __init__(self, role: str) -> None:
         super().__init__(role)
-        self._last_line = float("-inf")
+        self._last_line: float | None = None
         self._last_done: dict[str, int] = {}
 
     def ready(self, addresses: Sequence[tuple[str, int]], **detail: Any) -> None:
@@ -125,6 +125,8 @@ class PlainScreen(Screen):
 
     def progress(self, all_progress: Sequence[Progress], now: float) -> None:
         self.latest = all_progress
+        if self._last_line is None:
+            self._last_line = now
         if self.live or now - self._last_line < _LINE_EVERY:
             return
         self._last_line = now

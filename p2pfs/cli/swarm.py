@@ -37,9 +37,10 @@ from p2pfs.cli.options import (
 from p2pfs.cli.run import run_async, start_logging
 from p2pfs.cli.screen import Screen, open_screen
 from p2pfs.cli.units import parse_rate
-from p2pfs.errors import CatalogueError, TrackerError, UsageError
+from p2pfs.errors import CatalogueError, StorageError, TrackerError, UsageError
 
 if TYPE_CHECKING:
+    from p2pfs.formats.bitfield import Bitfield
     from p2pfs.formats.metainfo import Metainfo
     from p2pfs.net.engine import Client, Torrent
 
@@ -159,12 +160,27 @@ async def _start_seeds(
             except UsageError as error:
                 raise UsageError(f"{metainfo.name}: {error}") from None
         await _publish(screen, where, metainfo)
-        torrents.append(
-            await client.seed(
-                metainfo, shared.path, have=have, trackers=where.trackers, verify=not hashed
-            )
+        if not hashed:
+            screen.note(f"checking {shared.path}")
+        torrent = await client.seed(
+            metainfo, shared.path, have=have, trackers=where.trackers, verify=not hashed
         )
+        torrents.append(torrent)
+        _check_offer(screen, shared.path, torrent, have)
     return torrents
+
+
+def _check_offer(screen: Screen, path: Path, torrent: Torrent, have: Bitfield | None) -> None:
+    """Say so when some of the content differs from its .torrent; all of it is an error."""
+    progress = torrent.progress()
+    promised = progress.pieces_total if have is None else have.count
+    if promised and not progress.pieces_done:
+        raise StorageError(f"{path} is not the content that the .torrent describes")
+    differ = promised - progress.pieces_done
+    if differ:
+        screen.note(
+            f"{path}: {differ} of {promised} pieces differ from the .torrent and are not offered"
+        )
 
 
 async def _find_wanted(screen: Screen, where: Where, word: str) -> Metainfo:

@@ -177,8 +177,9 @@ def test_plain_progress_lines_come_at_most_every_two_seconds_and_only_with_news(
 ) -> None:
     screen = PlainScreen("download")
     more = replace(PROGRESS, bytes_done=PROGRESS.bytes_done + 1)
-    screen.progress([PROGRESS], 10.0)
-    screen.progress([more], 11.0)
-    screen.progress([more], 12.5)
-    screen.progress([more], 20.0)
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    for now, progress in ((10, PROGRESS), (11, PROGRESS), (12.5, PROGRESS), (13, more)):
+        screen.progress([progress], now)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    for now in (15, 17.5, 20):
+        screen.progress([more], now)
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -193,6 +193,19 @@ def test_a_torrent_file_serves_both_ends_without_a_catalogue(swarm: Any, content
     assert (swarm.folder / "output" / NAME).read_bytes() == content
 
 
+def test_content_that_differs_from_its_torrent_is_not_offered(swarm: Any, content: bytes) -> None:
+    swarm.tracker()
+    assert swarm.run("make-torrent", f"seeds/{NAME}", "-o", "x.torrent").wait() == 0
+    (swarm.folder / "seeds" / NAME).write_bytes(b"?" * 16384 + content[16384:])
+    seeder = swarm.seed("-f", "x.torrent")
+    assert "1 of 19 pieces differ" in seeder.line_with("differ")
+    assert "seeding 18 of 19 pieces" in seeder.event("ready")["torrents"]
+    (swarm.folder / "seeds" / NAME).write_bytes(b"?" * SIZE)
+    wrong = swarm.run("seed", "-f", "x.torrent", *swarm.where())
+    assert wrong.wait() == 1
+    assert "is not the content" in only_line(wrong)
+
+
 def test_a_tracker_that_is_not_there_is_named_with_what_to_do(swarm: Any, content: bytes) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
