@@ -32,4 +32,4 @@ arrived=$(sha256 output/demo.txt)
 echo "SHA-256 of what was seeded: $seeded"
 echo "SHA-256 of what arrived:    $arrived"
 [ "$seeded" = "$arrived" ] || fail "the two differ"
-echo "The same file, and nobody but the maker ever had all of it."
+echo "The same file, from five seeders that each served a fifth of it."
