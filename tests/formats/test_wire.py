@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -61,9 +62,12 @@ def owned(messages: list[wire.Message]) -> list[wire.Message]:
     ]
 
 
-def decode(*cuts: bytes) -> list[wire.Message]:
-    decoder = wire.Decoder(BITFIELD_LENGTH)
+def feed_all(decoder: wire.Decoder, cuts: Iterable[bytes]) -> list[wire.Message]:
     return [message for cut in cuts for message in owned(decoder.feed(cut))]
+
+
+def decode(*cuts: bytes) -> list[wire.Message]:
+    return feed_all(wire.Decoder(BITFIELD_LENGTH), cuts)
 
 
 def one_by_one(data: bytes) -> list[bytes]:
@@ -181,8 +185,7 @@ def test_nothing_is_buffered_for_a_length_that_its_id_does_not_allow(kind, lengt
     for cuts in ([header], [header + bytes(100)], one_by_one(header)):
         decoder = wire.Decoder(BITFIELD_LENGTH)
         with pytest.raises(WireError):
-            for cut in cuts:
-                decoder.feed(cut)
+            feed_all(decoder, cuts)
         assert decoder.buffered <= 5
 
 
