@@ -15,14 +15,14 @@ from typing import Any
 
 from p2pfs.errors import StorageError
 from p2pfs.storage.names import OPEN_FLAGS, Names, Parts, Root
-from p2pfs.storage.system import Buffer, FileStat, as_stat, explain, explained, retried
+from p2pfs.storage.system import Buffer, FileStat, NoSuchFile, as_stat, explain, explained, retried
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FileStat", "Files", "OpenFile", "Parts", "Root"]
+__all__ = ["FileStat", "Files", "NoSuchFile", "OpenFile", "Parts", "Root"]
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = OPEN_FLAGS | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
@@ -80,7 +80,7 @@ class Files(Names):
             raise explain(verb, root.full(parts), error) from error
         if not found.is_file:
             self._close_fd(fd)
-            raise StorageError(f"cannot {verb} {root.full(parts)}: it is not a regular file")
+            raise NoSuchFile(f"cannot {verb} {root.full(parts)}: it is not a regular file")
         return OpenFile(fd, root, parts, found)
 
     def _refuse_link(self, path: str) -> None:

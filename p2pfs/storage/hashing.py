@@ -17,7 +17,7 @@ from hashlib import sha1
 from p2pfs.errors import StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH
-from p2pfs.storage.files import Files, OpenFile
+from p2pfs.storage.files import Files, NoSuchFile, OpenFile
 from p2pfs.storage.handles import ReadPool
 from p2pfs.storage.layout import Layout
 
@@ -68,28 +68,29 @@ def block_digests(data: Buffer, block: int = BLOCK_LENGTH) -> list[bytes]:
 class _Job:
     """Consecutive pieces hashed by one thread in one go."""
 
-    pieces: list[int]
+    pieces: range
     size: int
     touched: list[int]
 
 
 def _jobs(layout: Layout, indices: Iterable[int]) -> Iterator[_Job]:
     geometry = layout.geometry
-    pieces: list[int] = []
-    size = 0
+    first = after = size = 0
     for index in indices:
-        if pieces and (size >= _JOB or index != pieces[-1] + 1):
-            yield _finish_job(layout, pieces, size)
-            pieces, size = [], 0
-        pieces.append(index)
+        if size and (size >= _JOB or index != after):
+            yield _job(layout, first, after, size)
+            size = 0
+        if not size:
+            first = index
+        after = index + 1
         size += geometry.piece_size(index)
-    if pieces:
-        yield _finish_job(layout, pieces, size)
+    if size:
+        yield _job(layout, first, after, size)
 
 
-def _finish_job(layout: Layout, pieces: list[int], size: int) -> _Job:
-    spans = layout.spans(pieces[0], 0, size)
-    return _Job(pieces, size, [span.file_index for span in spans])
+def _job(layout: Layout, first: int, after: int, size: int) -> _Job:
+    spans = layout.spans(first, 0, size)
+    return _Job(range(first, after), size, [span.file_index for span in spans])
 
 
 def default_threads() -> int:
@@ -116,20 +117,16 @@ class _Hasher:
         self._buffer = memoryview(bytearray(_CHUNK))
 
     def run(self, job: _Job, strict: bool) -> None:
-        """Hash a job's pieces; what cannot be read is an error if `strict`, else None."""
+        """Hash a job's pieces; see `hash_pieces` for `strict`."""
         pool, handles = self._pool, {}
-        trouble: StorageError | None = None
         try:
             for number in job.touched:
                 try:
-                    handle = pool.acquire(number)
-                except StorageError as error:
-                    trouble = error
+                    handles[number] = pool.acquire(number)
+                except NoSuchFile:
                     if strict:
                         raise
-                    continue
-                handles[number] = handle
-            if len(job.touched) == 1 and not trouble:
+            if len(job.touched) == 1 and handles:
                 start = job.pieces[0] * self._layout.geometry.piece_length
                 offset = start - self._layout.starts[job.touched[0]]
                 self._files.advise(handles[job.touched[0]], offset + job.size, _AHEAD)
@@ -183,7 +180,9 @@ def hash_pieces(
     """Hash pieces (all, or `indices` ascending) of the files that `opened(i)` opens.
 
     `done(index, digest)` is called on the hashing threads, for different pieces at once.
-    A piece that cannot be read raises `StorageError` if `strict`, else its digest is None.
+    Raises `StorageError` for what cannot be opened or read. If not `strict`, a piece whose
+    file is missing, too short or damaged has None for a digest instead; other trouble with
+    opening (no permission, no free descriptor) says nothing about content and is raised.
     """
     if indices is None:
         indices = range(layout.geometry.piece_count)
@@ -244,7 +243,7 @@ def recheck(
 ) -> Bitfield:
     """Which pieces (of all, or of `indices`) are on the disk as `digests` (20 bytes a piece) say.
 
-    What is missing, short or unreadable just does not count.
+    What is missing, short or damaged just does not count; other trouble is a `StorageError`.
     """
     right = Bitfield(layout.geometry.piece_count)
     lock = threading.Lock()

@@ -161,7 +161,7 @@ class _Opening:
         found = self._recheck(doubtful, self._places.open_read)
         verified = verified | found
         if loaded.fresh:
-            record.add_all(found)
+            record.begin(self._metainfo.torrent_id, self._metainfo.geometry, found)
         elif lost := list(claimed - verified):
             record.drop(lost)
         store = PieceStore(self._metainfo, self._places, verified, files=self._files, record=record)

@@ -77,8 +77,9 @@ class ResumeRecord:
     ) -> tuple[ResumeRecord, Loaded]:
         """Lock the record, creating it where there is none, and read what it says.
 
-        A record that cannot be used is begun anew (`Loaded.fresh`). Raises `StorageError`
-        when another process has it or the disk refuses.
+        One that cannot be used is left as it is until `begin` (`Loaded.fresh`), so that a
+        stop during the recheck is followed by a recheck. Raises `StorageError` when
+        another process has it or the disk refuses.
         """
         handle = _open_locked(files, root, parts)
         record = cls(files, root, parts, handle)
@@ -89,7 +90,6 @@ class ResumeRecord:
                 loaded.record_time = found.mtime_ns
                 record._cut(found.size)
             except ResumeError:
-                record._start(torrent_id, geometry)
                 empty = Bitfield(geometry.piece_count)
                 loaded = Loaded(empty, empty.copy())
         except BaseException:
@@ -97,13 +97,18 @@ class ResumeRecord:
             raise
         return record, loaded
 
-    def _start(self, torrent_id: TorrentId, geometry: Geometry) -> None:
+    def begin(self, torrent_id: TorrentId, geometry: Geometry, pieces: Iterable[int]) -> None:
+        """Write a new record with these pieces, unsettled. Its header, which makes it count,
+        comes to the disk last."""
         header = _header(torrent_id, geometry, os.urandom(8))
-        self._files.truncate(self._handle, 0)
-        self._files.pwrite(self._handle, header, 0)
         self._seed = zlib.crc32(header)
-        self.position = len(header)
-        self._files.sync(self._handle)
+        self.position = HEADER_SIZE
+        self._files.truncate(self._handle, 0)
+        self.add_all(pieces)
+        if self.position > HEADER_SIZE:
+            self.sync()
+        self._files.pwrite(self._handle, header, 0)
+        self.sync()
         self._files.sync_folder(self._root)
 
     def _cut(self, size: int) -> None:

@@ -18,13 +18,26 @@ from typing import Any, NamedTuple, TypeVar
 
 from p2pfs.errors import StorageError
 
-__all__ = ["Buffer", "FileStat", "SystemCalls", "as_stat", "explain", "explained", "retried"]
+__all__ = [
+    "Buffer",
+    "FileStat",
+    "NoSuchFile",
+    "SystemCalls",
+    "as_stat",
+    "explain",
+    "explained",
+    "retried",
+]
 
 Buffer = bytes | bytearray | memoryview
 T = TypeVar("T")
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _KIND, _REGULAR, _FOLDER = 0o170000, stat.S_IFREG, stat.S_IFDIR
+
+
+class NoSuchFile(StorageError):
+    """There is no regular file by this name: nothing, a folder, a link on the way to it."""
 
 
 class FileStat(NamedTuple):
@@ -49,9 +62,9 @@ def explain(verb: str, path: Path, error: OSError) -> StorageError:
     if error.errno in _FULL:
         return StorageError(f"cannot {verb} {path}: the disk is full", disk_full=True)
     if error.errno == errno.ELOOP:
-        return StorageError(f"cannot {verb} {path}: it is a symbolic link")
+        return NoSuchFile(f"cannot {verb} {path}: it is a symbolic link")
     if error.errno == errno.ENOTDIR:
-        return StorageError(f"cannot {verb} {path}: a folder on the way is a file or a link")
+        return NoSuchFile(f"cannot {verb} {path}: a folder on the way is a file or a link")
     if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
         return StorageError(
             f"cannot {verb} {path}: something has this name already; "
@@ -60,7 +73,8 @@ def explain(verb: str, path: Path, error: OSError) -> StorageError:
     if error.errno == errno.EFBIG:
         return StorageError(f"cannot {verb} {path}: too large for this file system")
     reason = error.strerror or type(error).__name__
-    return StorageError(f"cannot {verb} {path}: {reason}")
+    kind = NoSuchFile if error.errno in (errno.ENOENT, errno.EISDIR) else StorageError
+    return kind(f"cannot {verb} {path}: {reason}")
 
 
 @contextlib.contextmanager

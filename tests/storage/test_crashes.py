@@ -302,6 +302,6 @@ def test_after_a_power_loss_at_any_moment_the_last_checkpoint_stands(
     for length in range(len(log.ops) + 1):
         ops = log.ops[:length]
         must = promised(ops, power_loss=True)
-        for turn in range(4):
+        for turn in range(2):
             folder = tmp_path / f"{length}-{turn}"
             reopen_and_check(either, after_power_loss(ops, rng), log, folder, watched, must)

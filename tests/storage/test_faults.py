@@ -12,6 +12,7 @@ import pytest
 
 from p2pfs.errors import StorageError
 from p2pfs.storage.pieces import PieceStore
+from p2pfs.storage.places import hidden_name
 
 
 class Fault:
@@ -40,8 +41,9 @@ class Fault:
         return call(*args)
 
 
-def download(sample, folder, files, *, durable=True):
+def download(sample, folder, files, *, durable=True, reported=None):
     """All of a download; pieces that fail are tried once more in the same session."""
+    reported = set() if reported is None else reported
     store = PieceStore.open_download(sample.metainfo, folder, files=files, threads=1)
     try:
         for index in range(sample.count):
@@ -51,6 +53,7 @@ def download(sample, folder, files, *, durable=True):
                 assert index not in store.verified
                 assert store.write_piece(index, sample.piece(index))
             assert index in store.verified
+            reported.add(index)
             if index == sample.count // 2:
                 store.checkpoint()
         store.finish(durable=durable)
@@ -61,15 +64,30 @@ def download(sample, folder, files, *, durable=True):
     store.close()
 
 
+def begun(sample, folder, files, with_record):
+    """A download that was killed half way; gives the pieces it had."""
+    store = PieceStore.open_download(sample.metainfo, folder, files=files, threads=1)
+    have = set(range(0, sample.count, 2))
+    for index in have:
+        store.write_piece(index, sample.piece(index))
+        if index == 2:
+            store.checkpoint()
+    store.close(clean=False)
+    if not with_record:
+        (folder / hidden_name(sample.metainfo, "resume")).unlink()
+    return have
+
+
 def open_descriptors() -> int:
     table = Path("/proc/self/fd")
     return len(list(table.iterdir())) if table.is_dir() else 0
 
 
-def check_and_go_on(sample, folder, quick):
-    """What is left can be opened, claims nothing wrong, and becomes complete."""
+def check_and_go_on(sample, folder, quick, reported):
+    """What is left can be opened, claims what was reported and nothing wrong, and completes."""
     store = PieceStore.open_download(sample.metainfo, folder, files=quick, threads=1)
     try:
+        assert reported <= set(store.verified)
         for index in store.verified:
             size = sample.metainfo.geometry.piece_size(index)
             assert store.read(index, 0, size) == sample.piece(index)
@@ -81,27 +99,36 @@ def check_and_go_on(sample, folder, quick):
     assert [path.name for path in folder.iterdir()] == [sample.metainfo.name]
 
 
-@pytest.mark.parametrize("durable", [True, False], ids=["flushed first", "flushed later"])
-@pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize(
+    ("code", "sticky", "durable", "start"),
+    [
+        (errno.EIO, False, True, "nothing"),
+        (errno.ENOSPC, True, False, "nothing"),
+        (errno.EIO, False, False, "killed"),
+        (errno.ENOSPC, True, True, "no record"),
+    ],
+)
 def test_a_failing_call_leaves_an_error_and_nothing_wrong(
-    either, tmp_path, watched, quick, code, sticky, durable
+    either, tmp_path, watched, quick, code, sticky, durable, start
 ):
     descriptors = open_descriptors()
     for at in range(1, 1000):
         folder = tmp_path / str(at)
         folder.mkdir()
+        reported = set()
+        if start != "nothing":
+            reported = begun(either, folder, quick, with_record=start == "killed")
         fault = Fault(at, code, sticky)
         trouble = None
         try:
-            download(either, folder, watched(fault), durable=durable)
+            download(either, folder, watched(fault), durable=durable, reported=reported)
         except StorageError as error:
             trouble = error
         assert open_descriptors() == descriptors
         if trouble is not None:
             assert fault.happened
             assert trouble.disk_full == (code == errno.ENOSPC)
-        check_and_go_on(either, folder, quick)
+        check_and_go_on(either, folder, quick, reported)
         if not fault.happened:
             return
     pytest.fail("the sweep did not come to an end")

@@ -53,9 +53,9 @@ def test_a_file_where_a_folder_is_needed_is_an_error(files, root, tmp_path):
 
 def test_a_folder_is_not_opened_as_a_file(files, root, tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(StorageError, match="not a regular file|directory"):
+    with pytest.raises(StorageError, match=r"not a regular file|directory"):
         files.open_read(root, ("folder",))
-    with pytest.raises(StorageError, match="not a regular file|directory"):
+    with pytest.raises(StorageError, match=r"not a regular file|directory"):
         files.open_write(root, ("folder",), create=True)
 
 

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import threading
 
@@ -95,14 +96,53 @@ def test_the_large_and_the_odd_are_hashed_right(tmp_path):
 def test_a_missing_or_short_file_costs_only_its_pieces(standing):
     tree, files, layout, opened, top = standing
     (top / "a.txt").write_bytes((top / "a.txt").read_bytes()[:3000])
-    (top / "d").unlink()
+    (top / "deep" / "er" / "b.bin").unlink()  # bytes 5000 to 8000 of the content
 
     right = recheck(layout, tree.metainfo.pieces, opened, files=files)
 
-    spoiled = set(range(3000 // 2048, tree.count)) - {
-        index for index in range(5000 // 2048 + 1, 8001 // 2048)
-    }
-    assert set(right) == set(range(tree.count)) - spoiled
+    assert list(right) == [0, 4, 5, 6]
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_taken_for_a_wrong_one(tree, tmp_path, watched):
+    top = tree.lay_out(tmp_path)
+
+    def around(name, call, args):
+        if name == "sys_open" and args[0] == "d":
+            raise OSError(errno.EMFILE, "injected")
+        return call(*args)
+
+    files = watched(around)
+    root = files.open_root(top)
+    layout = Layout.of(tree.metainfo.files, tree.metainfo.geometry)
+    with pytest.raises(StorageError):
+        recheck(
+            layout,
+            tree.metainfo.pieces,
+            lambda number: files.open_read(root, tree.metainfo.files[number].path),
+            files=files,
+        )
+    files.close_root(root)
+
+
+def test_a_damaged_range_costs_its_pieces(single, tmp_path, watched):
+    single.lay_out(tmp_path)
+
+    def around(name, call, args):
+        if name == "sys_pread" and args[2] == 4096:
+            raise OSError(errno.EIO, "injected")
+        return call(*args)
+
+    files = watched(around)
+    root = files.open_root(tmp_path)
+    layout = Layout.of(single.metainfo.files, single.metainfo.geometry)
+    right = recheck(
+        layout,
+        single.metainfo.pieces,
+        lambda number: files.open_read(root, ("thing.bin",)),
+        files=files,
+    )
+    assert list(right.missing()) == [2]
+    files.close_root(root)
 
 
 def test_a_changed_byte_costs_its_piece(standing):
@@ -127,9 +167,7 @@ def test_progress_goes_up_to_all_on_the_callers_thread(standing):
     def progress(done, total):
         calls.append((done, total, threading.current_thread()))
 
-    recheck(
-        layout, tree.metainfo.pieces, opened, files=files, indices=[0, 2, 4], progress=progress
-    )
+    recheck(layout, tree.metainfo.pieces, opened, files=files, indices=[0, 2, 4], progress=progress)
     assert [done for done, _, _ in calls] == [2048, 4096, 6144]
     assert {total for _, total, _ in calls} == {6144}
     assert {thread for _, _, thread in calls} == {threading.current_thread()}

@@ -31,6 +31,8 @@ def reopen(quick, root):
             record.close()
         record, loaded = ResumeRecord.open(quick, root, NAME, torrent, geometry)
         opened.append(record)
+        if loaded.fresh:
+            record.begin(torrent, geometry, [])
         return record, loaded
 
     yield go
@@ -42,6 +44,13 @@ def test_a_new_record_is_fresh_and_knows_nothing(reopen):
     _, loaded = reopen()
     assert loaded.fresh
     assert loaded.settled.count == loaded.unsettled.count == 0
+
+
+def test_a_record_that_was_not_begun_stays_fresh(quick, root):
+    for _ in range(2):
+        record, loaded = ResumeRecord.open(quick, root, NAME, THIS, GEOMETRY)
+        assert loaded.fresh
+        record.close()
 
 
 def test_pieces_are_unsettled_until_a_checkpoint_covers_them(reopen):
@@ -172,6 +181,7 @@ def test_a_record_of_anything_is_read_or_begun_anew(tmp_path_factory, data, with
     root = files.open_root(folder)
     if with_header:
         record, _ = ResumeRecord.open(files, root, NAME, THIS, GEOMETRY)
+        record.begin(THIS, GEOMETRY, [])
         record.close()
         with (folder / NAME[0]).open("ab") as file:
             file.write(data)
@@ -201,7 +211,8 @@ def test_a_record_says_what_a_simple_model_says(tmp_path_factory, steps):
     files = Files()
     root = files.open_root(tmp_path_factory.mktemp("record"))
     record, _ = ResumeRecord.open(files, root, NAME, THIS, GEOMETRY)
-    settled, unsettled = set(), set()
+    record.begin(THIS, GEOMETRY, [3, 4])
+    settled, unsettled = set(), {3, 4}
     for what, index in [*steps, ("reopen", 0)]:
         if what == "add":
             record.add(index)
@@ -262,6 +273,7 @@ def test_a_record_removed_between_opening_and_locking_is_not_used(tmp_path, watc
 def test_a_record_of_very_many_pieces_is_read_in_parts(quick, root):
     geometry = Geometry(200_000, 1)
     record, _ = ResumeRecord.open(quick, root, NAME, THIS, geometry)
+    record.begin(THIS, geometry, [])
     order = list(range(120_000))
     random.Random(1).shuffle(order)
     record.add_all(order)
