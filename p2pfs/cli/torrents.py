@@ -5,9 +5,7 @@ Invariant: these commands never go to the network and never write content.
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2pfs.cli import content
+from p2pfs.cli.hashing import emit, hash_bar
 from p2pfs.cli.options import Force, Json, LogFile, Verbose
 from p2pfs.cli.run import error_text, exit_code_for, start_logging
 from p2pfs.cli.text import format_pieces, printable
@@ -35,10 +34,6 @@ def _say(text: str) -> None:
     typer.echo(printable(text))
 
 
-def _emit(event: str, **fields: Any) -> None:
-    typer.echo(json.dumps({"event": event, **fields}))
-
-
 @contextmanager
 def _final_object(as_json: bool) -> Iterator[None]:
     """With `--json`, an error is also the final object."""
@@ -47,52 +42,8 @@ def _final_object(as_json: bool) -> Iterator[None]:
     except (P2pfsError, OSError) as error:
         if as_json:
             code = exit_code_for(error)
-            _emit("final", ok=False, exit_code=code, error=error_text(error))
+            emit("final", ok=False, exit_code=code, error=error_text(error))
         raise
-
-
-@contextmanager
-def hash_bar(title: str, *, as_json: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """Shows how far hashing is: a bar on standard error in a terminal, or JSON events."""
-    if as_json:
-        tenths = -1
-
-        def tell(done: int, total: int) -> None:
-            nonlocal tenths
-            if total and done * 10 // total > tenths:
-                tenths = done * 10 // total
-                _emit("progress", state="checking", bytes_done=done, bytes_total=total)
-
-        yield tell
-        return
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escape(printable(title)), total=None)
-
-        def draw(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield draw
 
 
 def make_torrent(
@@ -169,7 +120,7 @@ def make_torrent(
         content.write_torrent(target, metainfo, overwrite=force)
     if as_json:
         described = _description(metainfo)
-        _emit(
+        emit(
             "final", ok=True, exit_code=0, path=str(target), skipped=list(tree.skipped), **described
         )
         return
@@ -238,7 +189,7 @@ def show(
     with _final_object(as_json):
         metainfo = content.read_torrent(torrent)
     if as_json:
-        _emit("final", ok=True, exit_code=0, path=str(torrent), **_description(metainfo))
+        emit("final", ok=True, exit_code=0, path=str(torrent), **_description(metainfo))
         return
     geometry = metainfo.geometry
     pieces = f"{geometry.piece_count} of {format_size(geometry.piece_length)}"
@@ -300,7 +251,7 @@ def verify(
     bad = list(good.missing())
     ok = not bad
     if as_json:
-        _emit(
+        emit(
             "final",
             ok=ok,
             exit_code=0 if ok else 1,

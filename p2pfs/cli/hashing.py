@@ -1,0 +1,67 @@
+"""How far the hashing of content is, while it goes on.
+
+Invariant: with `--json` only objects go to standard output; a bar goes to standard error,
+and only where that is a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from p2pfs.cli.text import printable
+
+__all__ = ["emit", "hash_bar"]
+
+
+def emit(event: str, **fields: Any) -> None:
+    """One JSON object on a line of its own."""
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def hash_bar(title: str, *, as_json: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """Shows how far hashing is: a bar on standard error in a terminal, or JSON events."""
+    if as_json:
+        tenths = -1
+
+        def tell(done: int, total: int) -> None:
+            nonlocal tenths
+            if total and done * 10 // total > tenths:
+                tenths = done * 10 // total
+                emit("progress", state="checking", bytes_done=done, bytes_total=total)
+
+        yield tell
+        return
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(printable(title)), total=None)
+
+        def draw(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield draw
