@@ -14,6 +14,8 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from p2pfs.errors import ListenError
+
 if TYPE_CHECKING:
     from granian.server.embed import Server
 
@@ -30,6 +32,8 @@ _HEADER_TIMEOUT = 10_000
 """Milliseconds in which the head of a request has to arrive."""
 _MAX_HEAD = 64 * 1024
 _MAX_CONNECTIONS = 4096
+_OTHER_FILES = 256
+"""File descriptors left to everything else in the process."""
 _PATIENCE = 1.0
 """Seconds that closing waits for requests under way."""
 
@@ -53,13 +57,21 @@ class AsgiServer:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Requests are answered once this returns."""
+        """Requests are answered once this returns; raises `ListenError` when granian fails."""
+        if any(sock.fileno() < 0 for sock in self._sockets):  # granian would abort the process
+            raise ListenError("the HTTP server was given a closed socket")
+        connections = _connection_limit(len(self._sockets))
         for sock in self._sockets:
-            server = _granian(self._app, sock)
+            server = _granian(self._app, sock, connections)
             self._servers.append(server)
             self._tasks.append(asyncio.ensure_future(server.serve()))
         self._sockets.clear()
         await asyncio.sleep(0)  # granian takes the sockets in the first step of its tasks
+        for task in self._tasks:
+            if task.done():
+                reason = task.exception()
+                await self.close()
+                raise ListenError(f"the HTTP server does not start: {reason}") from reason
 
     async def close(self) -> None:
         """Stops listening at once, and returns when requests under way are answered.
@@ -81,7 +93,22 @@ class AsgiServer:
         self._tasks.clear()
 
 
-def _granian(app: App, sock: socket.socket) -> Server:
+def _connection_limit(servers: int) -> int:
+    """Connections for each server, so that file descriptors do not run out.
+
+    Without any left, granian's accept loop runs hot. It raises the soft limit itself.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return _MAX_CONNECTIONS
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if files == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(64, min(_MAX_CONNECTIONS, (files - _OTHER_FILES) // servers))
+
+
+def _granian(app: App, sock: socket.socket, connections: int) -> Server:
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
@@ -101,7 +128,7 @@ def _granian(app: App, sock: socket.socket) -> Server:
         http=HTTPModes.http1,
         websockets=False,
         backlog=_BACKLOG,
-        backpressure=_MAX_CONNECTIONS,
+        backpressure=connections,
         http1_settings=HTTP1Settings(
             header_read_timeout=_HEADER_TIMEOUT, max_buffer_size=_MAX_HEAD
         ),

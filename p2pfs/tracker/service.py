@@ -7,6 +7,7 @@ looked at.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from p2pfs.errors import FormatError, TrackerError, UsageError
@@ -96,7 +97,7 @@ class TrackerService:
         peers = found.peers
         if peers and not is_loopback(host):
             peers = self._seen_from_outside(peers, len(host), reached_at)
-        packed = b"".join([one for one in peers if len(one) == 6])
+        packed, packed6 = _by_family(peers)
         return PackedReply(
             interval=self.interval,
             min_interval=self.min_interval,
@@ -104,9 +105,7 @@ class TrackerService:
             incomplete=found.counts.incomplete,
             downloaded=found.counts.downloaded,
             peers=packed,
-            peers6=b""
-            if len(packed) == 6 * len(peers)
-            else b"".join([one for one in peers if len(one) == 18]),
+            peers6=packed6,
             listed=None if request.compact else _listed(peers, found.peer_ids, request),
             external_ip=host,
         )
@@ -130,7 +129,8 @@ class TrackerService:
         self, peers: Sequence[bytes], width: int, reached_at: Callable[[], str | None]
     ) -> Sequence[bytes]:
         """Peers as someone on another machine can dial them; b"" stands for nobody."""
-        if not any(one[0] in (0, 127) and is_loopback(one[:-2]) for one in peers):
+        packed, packed6 = _by_family(peers)
+        if not packed6 and not _HAS_LOOPBACK(packed):
             return peers
         ours = self._advertise.get(width) or next(iter(self._advertise.values()), b"")
         if not ours:
@@ -139,6 +139,20 @@ class TrackerService:
         return [
             (ours + one[-2:] if ours else b"") if is_loopback(one[:-2]) else one for one in peers
         ]
+
+
+_HAS_LOOPBACK = re.compile(rb"(?s)(?:.{6})*?\x7f").match
+
+
+def _by_family(peers: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The packed IPv4 and IPv6 endpoints, each joined."""
+    joined = b"".join(peers)
+    if len(joined) == 6 * len(peers):
+        return joined, b""
+    return (
+        b"".join([one for one in peers if len(one) == 6]),
+        b"".join([one for one in peers if len(one) == 18]),
+    )
 
 
 def _kind(request: AnnounceRequest) -> PeerKind:

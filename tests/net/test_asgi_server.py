@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from p2pfs.errors import ListenError
 from p2pfs.net import asgi_server
 from p2pfs.net.asgi_server import AsgiServer
 from p2pfs.net.http_reply import send_reply
@@ -126,6 +127,30 @@ def test_half_a_request_does_not_hold_up_the_end(
 
     run(loop, main)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_server_may_be_closed_as_soon_as_it_is_started(loop: str) -> None:
+    async def main() -> None:
+        began = time.monotonic()
+        for _ in range(5):
+            sockets, _ = local()
+            server = AsgiServer(says(b"x"), sockets)
+            await server.start()
+            await server.close()
+        assert time.monotonic() - began < 1
+
+    run(loop, main)
+
+
+def test_a_closed_socket_is_an_error() -> None:
+    async def main() -> None:
+        sockets, _ = local()
+        sockets[0].close()
+        with pytest.raises(ListenError, match="closed socket"):
+            await AsgiServer(says(b"x"), sockets).start()
+
+    run("asyncio", main)
 
 
 def test_a_server_that_was_never_started_closes_its_sockets() -> None:

@@ -1,0 +1,80 @@
+"""The rows of one swarm: three runs, whatever moves."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfs.tracker.swarm_table import Counts, PeerKind, SwarmPeer, SwarmTable
+
+
+def kinds(table: SwarmTable) -> str:
+    """The runs as the table sees them: d downloader, p partial seed, s seed."""
+    partials = table.seeds_from - table.partials_from
+    return "d" * table.partials_from + "p" * partials + "s" * (len(table.ids) - table.seeds_from)
+
+
+def put(table: SwarmTable, name: bytes, kind: PeerKind) -> None:
+    row = table.find(name)
+    row = table.move(row, kind) if row >= 0 else table.insert(name, kind)
+    table.touch(row, SwarmPeer(name, None, name * 4, 5), float(name[0]))
+
+
+def test_rows_stand_in_runs_by_what_they_want() -> None:
+    table = SwarmTable(0)
+
+    for name, kind in ((b"a", 2), (b"b", 0), (b"c", 1), (b"d", 0), (b"e", 2)):
+        put(table, name, PeerKind(kind))
+
+    assert kinds(table) == "ddpss"
+    assert {bytes(name) for name in table.ids[:2]} == {b"b", b"d"}
+    assert table.ids[2] == b"c"
+    assert table.counts() == Counts(complete=2, incomplete=3, downloaded=0, downloaders=2)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.sampled_from([*PeerKind, None])), min_size=1, max_size=120
+    )
+)
+@settings(max_examples=60)
+def test_whatever_moves_every_row_stays_whole_and_in_its_run(
+    steps: list[tuple[int, PeerKind | None]],
+) -> None:
+    table = SwarmTable(0)
+    model: dict[bytes, PeerKind] = {}
+    for number, kind in steps:
+        name = bytes([number])
+        if kind is not None:
+            put(table, name, kind)
+            model[name] = kind
+        elif (row := table.find(name)) >= 0:
+            table.remove(row)
+            del model[name]
+
+    runs = kinds(table)
+    assert sorted(table.ids) == sorted(model)
+    for row, name in enumerate(table.ids):
+        assert runs[row] == "dps"[model[name]]
+        assert table.find(name) == row
+        assert table.v4[row].to_bytes(6, "big") == name * 4 + b"\0\5"
+        assert table.seen[row] == name[0]
+
+
+def test_addresses_of_the_second_family_move_with_their_row() -> None:
+    table = SwarmTable(0)
+    for number in range(30):
+        put(table, bytes([number]), PeerKind(number % 3))
+    chosen = table.find(b"\7")
+    table.touch(chosen, SwarmPeer(b"\7", None, b"\x20" * 16, 9), 1.0)
+    put(table, b"\7", PeerKind.SEED)
+    table.remove(table.find(b"\0"))
+    put(table, b"\x63", PeerKind.DOWNLOADER)
+
+    asker = SwarmPeer(b"x", None, b"\x21" * 16, 1)
+    found = table.pick(asker, -1, PeerKind.DOWNLOADER, 100, random.Random(1))
+
+    assert found[b"\x20" * 16 + b"\0\x09"] == table.find(b"\7")
+    assert len(found) == 30
