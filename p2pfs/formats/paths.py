@@ -1,19 +1,23 @@
 """The one rule on names: what a torrent may call its files, and what they are called on disk.
 
 Invariant: a path that passed `safe_path` stays inside the folder that it is joined to,
-on every platform; and what `disk_paths` returns are distinct files also where case and
-Unicode normalisation do not count. The mapping depends on nothing but the names.
+on every platform; and what `disk_paths` returns are distinct files, where names are to be
+portable also when case and Unicode normalisation do not count. The mapping depends on
+nothing but the names and the platform.
 
 `safe_*` refuse what can only be an attack or a mistake. `disk_*` change what is honest
-but cannot, or should not, be the name of a file: characters and names that Windows
-reserves, invisible and direction-changing characters, names longer than 255 bytes.
+but cannot, or should not, be the name of a file: where that matters characters and
+names that Windows reserves, everywhere invisible and direction-changing characters and
+names longer than 255 bytes.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from p2pfs.errors import MetainfoError
 
@@ -21,6 +25,7 @@ __all__ = [
     "HIDDEN_MARK",
     "MAX_COMPONENT_BYTES",
     "MAX_DEPTH",
+    "PORTABLE",
     "SafeNames",
     "disk_name",
     "disk_paths",
@@ -28,6 +33,10 @@ __all__ = [
     "safe_path",
     "shorten",
 ]
+
+PORTABLE: Final = sys.platform in ("win32", "cygwin", "darwin")
+"""Whether names have to do where case does not count or Windows' rules hold. Elsewhere
+content keeps its own names, so that a shared folder arrives as it was."""
 
 MAX_COMPONENT_BYTES = 255
 MAX_DEPTH = 64
@@ -110,7 +119,7 @@ def safe_path(components: Sequence[bytes], known: SafeNames | None = None) -> tu
     return path
 
 
-def disk_name(component: str, *, portable: bool = True) -> str:
+def disk_name(component: str, *, portable: bool = PORTABLE) -> str:
     """What a safe component is called on disk: the same name wherever that is possible.
 
     Invisible and direction-changing characters are left out, control characters become
@@ -139,7 +148,9 @@ def shorten(name: str, limit: int = MAX_COMPONENT_BYTES) -> str:
     return (stem + tail).rstrip(". ") or "_"
 
 
-def disk_paths(paths: Iterable[tuple[str, ...]], *, portable: bool = True) -> list[tuple[str, ...]]:
+def disk_paths(
+    paths: Iterable[tuple[str, ...]], *, portable: bool = PORTABLE
+) -> list[tuple[str, ...]]:
     """Where the files of one torrent lie, in the order given, relative to its folder.
 
     Names that would be one file are told apart as `name (2).txt`, in order; when the

@@ -123,10 +123,8 @@ class Torrent:
         done = self._bytes_of(have)
         down_rate = sum(peer.down.rate(now) for peer in peers)
         leeching = transfer.leeching
-        stuck = not transfer.finished and leeching.picker.everything_asked
-        missing = tuple(leeching.picker.unavailable()) if not transfer.finished else ()
-        if missing and not stuck and any(peer.interesting for peer in peers):
-            missing = ()
+        stuck = not transfer.finished and not any(peer.interesting for peer in peers)
+        missing = tuple(leeching.picker.unavailable()) if stuck else ()
         sources = self._all_sources()
         return Progress(
             name=self.name,

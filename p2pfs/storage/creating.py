@@ -84,7 +84,7 @@ def hash_tree(
 
 
 def make_metainfo(
-    path: Path,
+    path: Path | str,
     *,
     piece_length: int | None = None,
     name: str | None = None,
@@ -100,7 +100,7 @@ def make_metainfo(
 ) -> Metainfo:
     """The torrent of a file or a folder. Parameters and errors as for `hash_tree`; also
     `MetainfoError` when the result would not be a usable torrent."""
-    tree = hash_tree(path, piece_length, threads=threads, progress=progress, files=files)
+    tree = hash_tree(Path(path), piece_length, threads=threads, progress=progress, files=files)
     name = tree.name if name is None else name
     entries = tree.files if tree.multi_file else (FileEntry((name,), tree.files[0].length),)
     return build(

@@ -17,8 +17,8 @@ MAPPED = [case for case in HOSTILE if case.disk is not None]
 
 
 def on_disk(metainfo: Metainfo) -> tuple[tuple[str, ...], ...]:
-    paths = disk_paths(file.path for file in metainfo.files)
-    root = (disk_name(metainfo.name),) if metainfo.multi_file else ()
+    paths = disk_paths((file.path for file in metainfo.files), portable=True)
+    root = (disk_name(metainfo.name, portable=True),) if metainfo.multi_file else ()
     return tuple(root + path for path in paths)
 
 
