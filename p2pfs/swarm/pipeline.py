@@ -1,9 +1,9 @@
 """How many blocks one peer is asked for at a time.
 
-Invariant: 1 <= depth <= MAX_DEPTH, in blocks of 16 KiB. The depth follows the peer's rate
-by the time that a block waits between its request and its arrival: below `GROW_BELOW`
-seconds the pipe runs dry too easily, above `SHRINK_ABOVE` blocks are promised to a peer
-that others could deliver sooner.
+Invariant: 1 <= depth <= limit <= MAX_DEPTH, in blocks of 16 KiB. The depth follows the
+peer's rate by the time that a block waits between its request and its arrival: below
+`GROW_BELOW` seconds the pipe runs dry too easily, above `SHRINK_ABOVE` blocks are promised
+to a peer that others could deliver sooner.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ SNUB_AFTER: Final = 20.0
 
 
 class Pipeline:
-    """The request window of one peer."""
+    """The request window of one peer, which queues `limit` (1 or more) requests at most."""
 
     def __init__(self, limit: int = MAX_DEPTH) -> None:
         self._limit = limit
+        self._least = min(MIN_DEPTH, limit)
         self._depth = min(START_DEPTH, limit)
         self.snubbed = False
 
@@ -47,7 +48,7 @@ class Pipeline:
         if waited < GROW_BELOW:
             self._depth = min(self._limit, self._depth + blocks)
         elif waited > SHRINK_ABOVE:
-            self._depth = max(MIN_DEPTH, self._depth - blocks)
+            self._depth = max(self._least, self._depth - blocks)
 
     def room(self, outstanding: int) -> int:
         """How many blocks to ask for now; 0 until a quarter of the window is free (batching)."""
@@ -59,6 +60,6 @@ class Pipeline:
         """Whether the peer has just become snubbed (BEP 3's choking section)."""
         if outstanding and not self.snubbed and now - last_block_at >= SNUB_AFTER:
             self.snubbed = True
-            self._depth = MIN_DEPTH
+            self._depth = self._least
             return True
         return False
