@@ -30,6 +30,7 @@ OPEN_FLAGS = (
     getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 )
 _DIR_FD = {os.open, os.mkdir, os.rename, os.unlink, os.stat, os.rmdir} <= os.supports_dir_fd
+_LINKS = os.link in os.supports_dir_fd and os.link in os.supports_follow_symlinks
 _FOLDER_FLAGS = OPEN_FLAGS | os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
 _CACHED_FOLDERS = 32
@@ -176,12 +177,17 @@ class Names(SystemCalls):
         """Make the names in a folder survive a power loss (nothing to do on Windows)."""
         if not _DIR_FD:
             return
-        with explained("flush the folder", root.full(parts)), root.lock:
+        with explained("flush the folder", root.full(parts)):
+            with root.lock:  # which is not to be held for as long as the flush takes
+                folder = self._folder(root, parts, False)
+                fd = retried(self.sys_open, ".", _FOLDER_FLAGS, folder)
             try:
-                retried(self.sys_sync_folder, self._folder(root, parts, False))
+                retried(self.sys_sync_folder, fd)
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not on this file system
                     raise
+            finally:
+                self._close_fd(fd)
 
     def rename_new(self, root: Root, old: Parts, new: Parts) -> None:
         """Give a file or folder a name that is free; what stands there is never replaced.
@@ -193,7 +199,7 @@ class Names(SystemCalls):
             old_name, old_fd = self._place(root, old)
             new_name, new_fd = self._place(root, new, create=True)
             moved = retried(self.sys_stat, old_name, old_fd)
-            if _DIR_FD and stat.S_ISREG(moved.st_mode):
+            if _LINKS and stat.S_ISREG(moved.st_mode):
                 try:
                     retried(self.sys_link, old_name, new_name, old_fd, new_fd)
                 except OSError as error:

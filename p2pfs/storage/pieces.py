@@ -16,7 +16,7 @@ from pathlib import Path
 from p2pfs.errors import StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
-from p2pfs.storage.files import Files, FileStat, OpenFile
+from p2pfs.storage.files import Files, FileStat, NoSuchFile, OpenFile
 from p2pfs.storage.flushing import Flusher
 from p2pfs.storage.handles import HandlePool, Source, SourceCache
 from p2pfs.storage.hashing import Progress, verify_chunks, verify_piece
@@ -58,6 +58,7 @@ class PieceStore:
         self._pool = HandlePool(files, self._open_pooled, max_open)
         self._sources = SourceCache(files, places.open_read, max_open)
         self._sized: set[int] = set()
+        self._owners: dict[int, int] = {}  # inode: number of the file
         self._flusher: Flusher | None = None
         if record is not None:
             self._flusher = Flusher(files, places, record, self._pool)
@@ -263,13 +264,17 @@ class PieceStore:
     def remember_stats(self, numbers: Iterable[int] | None = None) -> None:
         """Take what the files look like now as right, for `check_unchanged`."""
         for number in range(len(self.layout.lengths)) if numbers is None else numbers:
-            self.stats[number] = self._places.stat(number)
+            try:
+                self.stats[number] = self._places.stat(number)
+            except NoSuchFile:
+                self.stats[number] = None
 
     def _open_pooled(self, number: int) -> OpenFile:
         handle = None if self.finished else self._places.open_write(number)
         if handle is None:
             return self._places.open_read(number)
         try:
+            self._check_own(number, handle)
             if handle.found.size != self.layout.lengths[number]:
                 if number in self._sized:
                     raise StorageError(
@@ -285,6 +290,15 @@ class PieceStore:
             self.stats[number] = handle.found
             self._flusher.mark_new(self._places.parts(number))
         return handle
+
+    def _check_own(self, number: int, handle: OpenFile) -> None:
+        """Where case does not count, or by a planted link, two names may be one file."""
+        owner = self._owners.setdefault(handle.found.inode or -1 - number, number)
+        if owner != number:
+            other = self._places.root.full(self._places.parts(owner))
+            raise StorageError(
+                f"{handle.path} and {other} are one file on this disk: choose another output folder"
+            )
 
     # Keeping.
 

@@ -116,36 +116,40 @@ class Places:
         one that differs is a `StorageError`. `let_go` closes open files where the system
         does not rename those.
         """
+        here = self._files.stat(self.root, self.top)
+        if here is None:
+            raise StorageError(f"{self.root.full(self.top)} was removed by another program")
+        there = self._files.stat(self.root, self.final_top)
+        merged = here.is_folder and there is not None and there.is_folder
+        standing = self._standing() if merged else set()
         with self._lock:
             if os.name == "nt":
                 let_go()
-            here = self._files.stat(self.root, self.top)
-            if here is None:
-                raise StorageError(f"{self.root.full(self.top)} was removed by another program")
             record.finishing(here.inode)
-            there = self._files.stat(self.root, self.final_top)
-            if here.is_folder and there is not None and there.is_folder:
-                self._merge()
+            if merged:
+                self._merge(standing)
             else:
                 self._files.rename_new(self.root, self.top, self.final_top)
             self.top = self.final_top
 
-    def _merge(self) -> None:
-        self._merged = True
-        standing = []
+    def _standing(self) -> set[int]:
+        """The files that are at their real names already, equal to ours."""
+        standing = set()
         for number in range(len(self.inner)):
-            there = self._files.stat(self.root, self.final(number))
-            if there is None:
+            if self._files.stat(self.root, self.final(number)) is None:
                 continue
-            if self._files.stat(self.root, self.parts(number)) is None:
-                self._moved.add(number)  # by an earlier attempt
-            elif self._equal(number):
-                standing.append(number)
-            else:
+            if number in self._moved:  # by an earlier attempt
+                continue
+            if not self._equal(number):
                 raise StorageError(
                     f"{self.root.full(self.final(number))} exists and differs: "
                     "move it away, or choose another output folder"
                 )
+            standing.add(number)
+        return standing
+
+    def _merge(self, standing: set[int]) -> None:
+        self._merged = True
         for number in range(len(self.inner)):
             if number in self._moved:
                 continue

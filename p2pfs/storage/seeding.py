@@ -12,7 +12,7 @@ from p2pfs.errors import StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.paths import disk_name, disk_paths
-from p2pfs.storage.files import Files, Parts, Root
+from p2pfs.storage.files import Files, NoSuchFile, Parts, Root
 from p2pfs.storage.hashing import Progress, recheck
 from p2pfs.storage.layout import Layout
 from p2pfs.storage.pieces import PieceStore
@@ -106,5 +106,5 @@ def _inner(metainfo: Metainfo, root: Root, files: Files) -> list[Parts]:
 def _look(files: Files, root: Root, parts: Parts) -> bool:
     try:
         return files.stat(root, parts) is not None
-    except StorageError:
+    except NoSuchFile:
         return False

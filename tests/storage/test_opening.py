@@ -367,9 +367,20 @@ def test_names_no_disk_should_have_are_mapped_and_kept_apart(sample, tmp_path, s
     write(store, odd)
     top = store.finish()
     names = [path for path in top.rglob("*") if path.is_file()]
-    assert len({str(path).casefold() for path in names}) == 7
+    assert len(names) == 7
     assert all(len(path.name.encode()) <= 255 for path in names)
     assert start(odd, tmp_path).finished
+
+
+def test_two_names_that_are_one_file_are_noticed_before_they_spoil_each_other(
+    tree, tmp_path, start
+):
+    folder = part(tree, tmp_path)
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(b"")
+    (folder / "d").hardlink_to(folder / "a.txt")
+    with pytest.raises(StorageError, match="are one file on this disk"):
+        write(start(tree, tmp_path), tree)
 
 
 def test_the_longest_name_still_has_a_hidden_one(sample, tmp_path, start):

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -154,6 +155,30 @@ def test_links_inside_a_seeded_folder_are_not_followed(tree, tmp_path, seed):
     assert set(store.verified.missing()) == set(store.layout.pieces_of(4))
     with pytest.raises(StorageError, match="link"):
         store.source(4).fileno()
+
+
+@posix
+def test_a_link_to_a_folder_inside_is_not_followed_either(tree, tmp_path, seed):
+    top = tree.lay_out(tmp_path)
+    (top / "deep").rename(tmp_path / "outside")
+    (top / "deep").symlink_to(tmp_path / "outside")
+    store = seed(tree, top)
+    assert list(store.verified) == [0, 1, 4, 5, 6]
+    assert not store.check_unchanged(1)
+
+
+@posix
+@pytest.mark.parametrize("hidden", ["sys_open", "sys_stat"])
+def test_a_folder_that_may_not_be_read_is_a_clear_error(tree, tmp_path, seed, watched, hidden):
+    top = tree.lay_out(tmp_path)
+
+    def around(name, call, args):
+        if name == hidden and args[0] == "a.txt":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return call(*args)
+
+    with pytest.raises(StorageError, match="Permission denied"):
+        seed(tree, top, files=watched(around))
 
 
 @posix
