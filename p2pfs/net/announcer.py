@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from p2pfs.errors import P2pfsError
 from p2pfs.formats.announce_http import AnnounceReply, AnnounceRequest, Event, PeerAddress
 from p2pfs.geometry import PeerId, TorrentId
+from p2pfs.net.announce_client import RefusedError
 from p2pfs.swarm.announcing import AnnounceSchedule, Tiers
 
 __all__ = ["Announcer", "Transport"]
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 NUMWANT: Final = 100
 GOODBYE_TIMEOUT: Final = 3.0
+NEVER: Final = 24 * 3600.0
+"""Seconds after which a tracker that said "never" (BEP 31) is tried all the same."""
 
 
 class Transport(Protocol):
@@ -125,11 +128,8 @@ class Announcer:
             except P2pfsError as error:
                 problem = str(error)
                 log.warning("announce: %s", problem)
-                continue
-            if reply.failure is not None:
-                problem = f"{url} refused: {reply.failure}"
-                if reply.retry_in is not None and reply.retry_in > 0:
-                    retry_in = float(reply.retry_in)
+                if isinstance(error, RefusedError) and error.retry_in:
+                    retry_in = NEVER if error.retry_in < 0 else float(error.retry_in)
                 continue
             self._succeeded(url, event, reply)
             return
