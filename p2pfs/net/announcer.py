@@ -138,8 +138,8 @@ class Announcer:
 
     def _request(self, url: str, event: Event) -> AnnounceRequest:
         uploaded, downloaded, left = self._totals()
-        if event is Event.NONE and self._partial_seed:
-            event = Event.PAUSED  # BEP 21: there, but wanting nothing
+        if self._partial_seed and event is not Event.STOPPED:
+            event = Event.PAUSED  # in every announce: there, but wanting nothing (BEP 21)
         return AnnounceRequest(
             torrent_id=self._torrent_id,
             peer_id=self._peer_id,
