@@ -22,6 +22,9 @@ __all__ = ["Arrival", "Picker", "PieceState", "Source"]
 MAX_ASKERS: Final = 2
 """Sources that one block is asked of at the same time."""
 
+LATE_AFTER: Final = 0.3
+"""Seconds after which a request may be doubled in the end game: most answers are quicker."""
+
 STALE_AFTER: Final = 1.5
 """Seconds after which a request may be doubled at an idle source before the end game."""
 
@@ -198,8 +201,8 @@ class Picker:
     def pick_again(
         self, source: Source, has: Bitfield, count: int, now: float
     ) -> list[BlockRequest]:
-        """Up to `count` blocks that others were asked for: all in the end game, else stale ones."""
-        asked_before = now if self.everything_asked else now - STALE_AFTER
+        """Up to `count` blocks that others were asked for: late ones in the end game, else stale."""
+        asked_before = now - (LATE_AFTER if self.everything_asked else STALE_AFTER)
         found: list[tuple[float, int, int]] = []
         for progress in self._in_progress.values():
             piece = progress.piece

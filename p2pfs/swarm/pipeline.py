@@ -13,7 +13,7 @@ from typing import Final
 __all__ = ["MAX_DEPTH", "Pipeline"]
 
 MIN_DEPTH: Final = 4
-START_DEPTH: Final = 32
+START_DEPTH: Final = 8
 MAX_DEPTH: Final = 500
 """What libtorrent and Transmission accept at least (their `reqq`)."""
 

@@ -18,22 +18,22 @@ def after(*waits: float, limit: int = MAX_DEPTH) -> Pipeline:
     return pipeline
 
 
-def test_a_new_peer_is_asked_for_half_a_mebibyte_at_once():
-    assert Pipeline().depth == Pipeline().room(0) == 32
+def test_a_new_peer_is_asked_for_a_few_blocks_so_that_others_get_their_share():
+    assert Pipeline().depth == Pipeline().room(0) == 8
 
 
 def test_quick_answers_deepen_the_pipeline_up_to_what_clients_accept():
-    assert after(QUICK).depth == 33
+    assert after(QUICK).depth == 9
     assert after(*[QUICK] * 1000).depth == MAX_DEPTH == 500
 
 
 def test_late_answers_make_it_shallow_but_never_empty():
-    assert after(LATE).depth == 31
+    assert after(LATE).depth == 7
     assert after(*[LATE] * 1000).depth == 4
 
 
 def test_fair_answers_leave_it_as_it_is():
-    assert after(*[FAIR] * 100).depth == 32
+    assert after(*[FAIR] * 100).depth == 8
 
 
 def test_a_peer_that_is_asked_for_a_second_of_its_rate_is_left_there():
@@ -53,10 +53,10 @@ def test_what_the_peer_accepts_is_never_exceeded(limit):
 def test_new_requests_go_out_once_a_quarter_of_the_window_is_free():
     pipeline = Pipeline()
 
-    assert pipeline.room(32) == 0
-    assert pipeline.room(25) == 0
-    assert pipeline.room(24) == 8
-    assert pipeline.room(40) == 0
+    assert pipeline.room(8) == 0
+    assert pipeline.room(7) == 0
+    assert pipeline.room(6) == 2
+    assert pipeline.room(10) == 0
 
 
 def test_a_peer_that_owes_something_for_twenty_seconds_becomes_snubbed_once():
@@ -83,7 +83,7 @@ def test_a_snubbed_peer_is_asked_for_one_block_until_it_delivers():
 
 
 def test_a_run_is_an_eighth_of_the_window_at_most():
-    assert Pipeline().run == 4
+    assert Pipeline().run == 1
     assert after(*[QUICK] * 1000).run == 62
     assert after(*[LATE] * 1000).run == 1
 
