@@ -142,18 +142,6 @@ class Names(SystemCalls):
                     raise
                 return retried(call, *self._place(root, parts, create))
 
-    def make_folder(self, root: Root, parts: Parts) -> bool:
-        """Create a folder and those on the way to it; False when it was there already."""
-        with explained("create the folder", root.full(parts)):
-            try:
-                self._named(root, parts, self.sys_mkdir, create=True)
-                return True
-            except FileExistsError:
-                found = self.stat(root, parts)
-                if found is None or not found.is_folder:
-                    raise
-                return False
-
     def stat(self, root: Root, parts: Parts) -> FileStat | None:
         """What stands at a name, links not followed; None when nothing does."""
         try:

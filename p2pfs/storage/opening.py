@@ -97,11 +97,16 @@ class _Opening:
         """A stop between the new name and the end of its record: take the hidden name back.
 
         The flush may not have come about, so the pieces in doubt are rechecked as ever.
+        What was edited after that stop is the user's, and stays.
         """
         places, files = self._places, self._files
         final = files.stat(places.root, places.final_top)
         if final is None or loaded.finishing != final.inode:
             return
+        for number in range(len(self._layout.lengths)):
+            found = files.stat(places.root, places.final(number))
+            if found is not None and found.mtime_ns > loaded.record_time:
+                return
         part = files.stat(places.root, places.top)
         if part is None:
             files.rename_new(places.root, places.final_top, places.top)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from p2pfs.formats.metainfo import FileEntry, Metainfo, build
 from p2pfs.storage.files import Files
+from p2pfs.storage.pieces import PieceStore
 
 SYSTEM_CALLS = [name for name in dir(Files) if name.startswith("sys_")]
 
@@ -129,6 +130,57 @@ class WatchedFiles(QuickFiles):
 @pytest.fixture
 def quick() -> Files:
     return QuickFiles()
+
+
+@pytest.fixture
+def start(quick):
+    """Opens downloads that are closed in the end."""
+    stores = []
+
+    def go(sample: Sample, folder: Path, **options: Any) -> PieceStore:
+        store = PieceStore.open_download(sample.metainfo, folder, **{"files": quick, **options})
+        stores.append(store)
+        return store
+
+    yield go
+    for store in stores:
+        store.close(clean=False)
+
+
+def write_all(store: PieceStore, sample: Sample, indices: Iterable[int] | None = None) -> None:
+    for index in range(sample.count) if indices is None else indices:
+        assert store.write_piece(index, sample.piece(index))
+
+
+@pytest.fixture
+def write() -> Callable[..., None]:
+    """Writes pieces (all, or those given) that have to be taken."""
+    return write_all
+
+
+@pytest.fixture
+def completes() -> Callable[[PieceStore, Sample], bool]:
+    """Writes what is missing; whether the finished content is right then."""
+
+    def go(store: PieceStore, sample: Sample) -> bool:
+        write_all(store, sample)
+        return sample.is_at(store.finish())
+
+    return go
+
+
+def snapshot_of(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def snapshot() -> Callable[[Path], dict[str, tuple[bytes, int]]]:
+    """What is in a folder: content and modification times by path."""
+    return snapshot_of
 
 
 @pytest.fixture

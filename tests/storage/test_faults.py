@@ -177,30 +177,3 @@ def test_a_disk_that_fills_up_and_is_freed_costs_only_the_pieces_that_failed(
         assert store.write_piece(index, single.piece(index))
     assert single.is_at(store.finish())
     store.close()
-
-
-def test_after_a_failed_flush_no_checkpoint_is_claimed_until_a_new_start(
-    single, tmp_path: Path, watched, quick
-):
-    failing = False
-
-    def around(name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        if failing and name == "sys_sync":
-            raise OSError(errno.EIO, "injected")
-        return call(*args)
-
-    store = PieceStore.open_download(single.metainfo, tmp_path, files=watched(around))
-    store.write_piece(0, single.piece(0))
-    failing = True
-    with pytest.raises(StorageError, match="flush"):
-        store.checkpoint()
-    failing = False
-    with pytest.raises(StorageError, match="flush"):
-        store.checkpoint()
-    store.close(clean=False)
-
-    again = PieceStore.open_download(single.metainfo, tmp_path, files=quick)
-
-    assert list(again.verified) == [0]
-    again.checkpoint()
-    again.close()

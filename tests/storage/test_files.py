@@ -1,6 +1,4 @@
-import errno
 import os
-import sys
 
 import pytest
 
@@ -78,104 +76,10 @@ def test_a_link_is_never_followed(files, root, tmp_path, opened):
 
 
 @posix
-def test_a_folder_swapped_for_a_link_while_it_is_known_leads_nowhere_else(files, root, tmp_path):
-    files.close(files.open_write(root, ("inner", "file"), create=True))
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (tmp_path / "inner").rename(tmp_path / "moved")
-    (tmp_path / "inner").symlink_to(outside)
-
-    files.close(files.open_write(root, ("inner", "other"), create=True))
-
-    assert not list(outside.iterdir())
-
-
-@posix
-def test_a_folder_removed_and_made_again_is_found_again(files, root, tmp_path):
-    files.close(files.open_write(root, ("inner", "file"), create=True))
-    (tmp_path / "inner" / "file").unlink()
-    (tmp_path / "inner").rmdir()
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "new").write_text("x")
-
-    files.close(files.open_read(root, ("inner", "new")))
-
-
-@posix
 def test_a_pipe_is_refused_without_waiting_for_its_other_end(files, root, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(StorageError, match="regular file"):
         files.open_read(root, ("pipe",))
-
-
-def test_a_new_name_replaces_nothing(files, root, tmp_path):
-    (tmp_path / "old").write_text("ours")
-    (tmp_path / "taken").write_text("theirs")
-    with pytest.raises(StorageError, match="already"):
-        files.rename_new(root, ("old",), ("taken",))
-    assert (tmp_path / "taken").read_text() == "theirs"
-
-    files.rename_new(root, ("old",), ("free",))
-
-    assert (tmp_path / "free").read_text() == "ours"
-    assert not (tmp_path / "old").exists()
-
-
-def test_a_folder_does_not_replace_a_folder_or_a_file(files, root, tmp_path):
-    (tmp_path / "old").mkdir()
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "x").write_text("x")
-    (tmp_path / "plain").write_text("x")
-    for taken in ("full", "plain"):
-        with pytest.raises(StorageError, match="already"):
-            files.rename_new(root, ("old",), (taken,))
-    files.rename_new(root, ("old",), ("free",))
-    assert (tmp_path / "free").is_dir()
-
-
-@posix
-@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
-def test_where_there_are_no_hard_links_a_new_name_still_replaces_nothing(tmp_path, watched, code):
-    def around(name, call, args):
-        if name == "sys_link":
-            raise OSError(code, "injected")
-        return call(*args)
-
-    files = watched(around)
-    root = files.open_root(tmp_path)
-    (tmp_path / "old").write_text("ours")
-    (tmp_path / "taken").write_text("theirs")
-    with pytest.raises(StorageError, match="already"):
-        files.rename_new(root, ("old",), ("taken",))
-    files.rename_new(root, ("old",), ("free",))
-    assert (tmp_path / "free").read_text() == "ours"
-    files.close_root(root)
-
-
-def test_many_folders_do_not_keep_many_descriptors(files, root):
-    for number in range(100):
-        files.close(files.open_write(root, (f"folder {number}", "file"), create=True))
-    assert len(root.folders) < 50
-
-
-@pytest.mark.parametrize(
-    ("code", "full"),
-    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False), (errno.EFBIG, False)],
-)
-def test_a_full_disk_is_told_from_other_trouble(tmp_path, watched, code, full):
-    def around(name, call, args):
-        if name == "sys_pwrite":
-            raise OSError(code, "injected")
-        return call(*args)
-
-    files = watched(around)
-    root = files.open_root(tmp_path)
-    handle = files.open_write(root, ("file",), create=True)
-    with pytest.raises(StorageError, match="file") as caught:
-        files.pwrite(handle, b"x", 0)
-    assert caught.value.disk_full == full
-    files.close(handle)
-    files.close_root(root)
 
 
 def test_a_lock_is_had_by_one_only_and_ends_with_its_file(files, root):
@@ -186,63 +90,3 @@ def test_a_lock_is_had_by_one_only_and_ends_with_its_file(files, root):
     files.close(first)
     assert files.lock(second)
     files.close(second)
-
-
-@posix
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do all")
-def test_a_folder_without_permission_is_a_clear_error(files, root, tmp_path):
-    (tmp_path / "closed").mkdir(mode=0)
-    with pytest.raises(StorageError, match="Permission denied"):
-        files.open_write(root, ("closed", "file"), create=True)
-
-
-def test_reading_and_writing_without_positioned_calls_is_the_same(tmp_path):
-    from p2pfs.storage import system
-
-    class Plain(Files):
-        sys_pread = staticmethod(system._pread_into)
-        sys_pwrite = staticmethod(system._pwrite)
-
-    files = Plain()
-    root = files.open_root(tmp_path)
-    handle = files.open_write(root, ("file",), create=True)
-    files.pwrite(handle, memoryview(b"hello"), 2)
-    buffer = bytearray(5)
-    assert files.pread_into(handle, memoryview(buffer), 2) == 5
-    assert buffer == b"hello"
-    assert files.pread_into(handle, memoryview(buffer), 5) == 2
-    files.close(handle)
-    files.close_root(root)
-
-
-def test_without_folder_descriptors_links_are_refused_as_well(tmp_path, monkeypatch):
-    from p2pfs.storage import files as files_module
-    from p2pfs.storage import names
-
-    if sys.platform == "win32":
-        pytest.skip("links need rights there")
-    monkeypatch.setattr(names, "_DIR_FD", False)
-    monkeypatch.setattr(files_module, "_NO_FOLLOW", 0)
-    monkeypatch.setattr(files_module, "_FLAGS", names.OPEN_FLAGS)
-    files = Files()
-    root = files.open_root(tmp_path)
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "folder").symlink_to(tmp_path / "outside")
-    (tmp_path / "link").symlink_to(tmp_path / "outside" / "file")
-
-    handle = files.open_write(root, ("a", "b"), create=True)
-    files.pwrite(handle, b"x", 0)
-    files.close(handle)
-    assert (tmp_path / "a" / "b").read_bytes() == b"x"
-    with pytest.raises(StorageError, match="link"):
-        files.open_write(root, ("folder", "file"), create=True)
-    with pytest.raises(StorageError, match="link"):
-        files.open_read(root, ("link",))
-    files.rename_new(root, ("a", "b"), ("c",))
-    (tmp_path / "taken").write_text("x")
-    with pytest.raises(StorageError, match="already"):
-        files.rename_new(root, ("c",), ("taken",))
-    assert {name for name, _ in files.list_folder(root, ())} == {
-        "a", "c", "folder", "link", "outside", "taken",
-    }  # fmt: skip
-    files.close_root(root)

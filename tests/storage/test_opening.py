@@ -13,21 +13,6 @@ posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX files")
 
 
 @pytest.fixture
-def start(quick):
-    """Opens downloads that are closed in the end."""
-    stores = []
-
-    def go(sample, folder, **options):
-        store = PieceStore.open_download(sample.metainfo, folder, **{"files": quick, **options})
-        stores.append(store)
-        return store
-
-    yield go
-    for store in stores:
-        store.close(clean=False)
-
-
-@pytest.fixture
 def hashed(watched):
     """`Files` that count how many bytes of content are read."""
 
@@ -43,16 +28,16 @@ def hashed(watched):
     return files
 
 
-def write(store, sample, indices=None):
-    for index in range(sample.count) if indices is None else indices:
-        assert store.write_piece(index, sample.piece(index))
-
-
-def begun(start, sample, folder, indices, clean=True):
+@pytest.fixture
+def begun(start, write):
     """A download that was stopped after some pieces."""
-    store = start(sample, folder)
-    write(store, sample, indices)
-    store.close(clean=clean)
+
+    def go(sample, folder, indices, clean=True):
+        store = start(sample, folder)
+        write(store, sample, indices)
+        store.close(clean=clean)
+
+    return go
 
 
 def part(sample, folder):
@@ -63,20 +48,7 @@ def record(sample, folder):
     return folder / hidden_name(sample.metainfo, "resume")
 
 
-def snapshot(folder):
-    return {
-        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def completes(store, sample):
-    write(store, sample)
-    return sample.is_at(store.finish())
-
-
-def test_a_download_starts_with_nothing_and_makes_its_folder(either, tmp_path, start):
+def test_a_download_starts_with_nothing_and_makes_its_folder(either, tmp_path, start, completes):
     store = start(either, tmp_path / "new" / "output")
     assert store.verified.count == 0
     assert store.final_path == tmp_path / "new" / "output" / either.metainfo.name
@@ -84,21 +56,21 @@ def test_a_download_starts_with_nothing_and_makes_its_folder(either, tmp_path, s
 
 
 @pytest.mark.parametrize("clean", [True, False], ids=["stopped", "killed"])
-def test_a_download_goes_on_where_it_was(either, tmp_path, start, clean):
-    begun(start, either, tmp_path, [0, 2, 5], clean)
+def test_a_download_goes_on_where_it_was(either, tmp_path, start, clean, completes, begun):
+    begun(either, tmp_path, [0, 2, 5], clean)
     store = start(either, tmp_path)
     assert list(store.verified) == [0, 2, 5]
     assert completes(store, either)
 
 
-def test_after_a_clean_stop_nothing_is_hashed_again(either, tmp_path, start, hashed):
-    begun(start, either, tmp_path, [0, 2, 5])
+def test_after_a_clean_stop_nothing_is_hashed_again(either, tmp_path, start, hashed, begun):
+    begun(either, tmp_path, [0, 2, 5])
     start(either, tmp_path, files=hashed)
     assert hashed.counter.total < 1000
 
 
 def test_after_a_kill_only_what_came_after_the_checkpoint_is_hashed_again(
-    single, tmp_path, start, hashed
+    single, tmp_path, start, hashed, write
 ):
     store = start(single, tmp_path)
     write(store, single, [0, 1, 2, 3])
@@ -112,8 +84,8 @@ def test_after_a_kill_only_what_came_after_the_checkpoint_is_hashed_again(
     assert 2048 <= hashed.counter.total < 3000
 
 
-def test_a_stop_after_the_last_piece_is_finished_at_the_next_start(either, tmp_path, start):
-    begun(start, either, tmp_path, range(either.count), clean=False)
+def test_a_stop_after_the_last_piece_is_finished_at_the_next_start(either, tmp_path, start, begun):
+    begun(either, tmp_path, range(either.count), clean=False)
     store = start(either, tmp_path)
     assert store.finished
     assert either.is_at(store.final_path)
@@ -122,7 +94,9 @@ def test_a_stop_after_the_last_piece_is_finished_at_the_next_start(either, tmp_p
 
 @pytest.mark.parametrize("clean", [True, False], ids=["stopped", "killed"])
 @pytest.mark.parametrize("keep_time", [True, False], ids=["old time", "new time"])
-def test_a_part_edited_behind_our_back_is_rechecked(single, tmp_path, start, clean, keep_time):
+def test_a_part_edited_behind_our_back_is_rechecked(
+    single, tmp_path, start, clean, keep_time, write, completes
+):
     store = start(single, tmp_path)
     write(store, single, [0, 1, 2])
     store.checkpoint()
@@ -141,8 +115,8 @@ def test_a_part_edited_behind_our_back_is_rechecked(single, tmp_path, start, cle
 
 
 @pytest.mark.parametrize("change", ["cut", "grown", "deleted", "emptied"])
-def test_a_part_of_another_size_is_rechecked(single, tmp_path, start, change):
-    begun(start, single, tmp_path, [0, 1, 6])
+def test_a_part_of_another_size_is_rechecked(single, tmp_path, start, change, completes, begun):
+    begun(single, tmp_path, [0, 1, 6])
     path = part(single, tmp_path)
     if change == "cut":
         os.truncate(path, 4000)
@@ -159,8 +133,10 @@ def test_a_part_of_another_size_is_rechecked(single, tmp_path, start, change):
     assert completes(store, single)
 
 
-def test_a_file_of_a_part_tree_deleted_costs_its_pieces_only(tree, tmp_path, start):
-    begun(start, tree, tmp_path, range(tree.count - 1))
+def test_a_file_of_a_part_tree_deleted_costs_its_pieces_only(
+    tree, tmp_path, start, completes, begun
+):
+    begun(tree, tmp_path, range(tree.count - 1))
     (part(tree, tmp_path) / "a.txt").unlink()
     store = start(tree, tmp_path)
     assert list(store.verified) == list(range(3, tree.count - 1))
@@ -168,8 +144,8 @@ def test_a_file_of_a_part_tree_deleted_costs_its_pieces_only(tree, tmp_path, sta
 
 
 @pytest.mark.parametrize("damage", ["deleted", "emptied", "garbage"])
-def test_without_a_record_what_is_there_is_rechecked(either, tmp_path, start, damage):
-    begun(start, either, tmp_path, [0, 3, 4])
+def test_without_a_record_what_is_there_is_rechecked(either, tmp_path, start, damage, begun):
+    begun(either, tmp_path, [0, 3, 4])
     path = record(either, tmp_path)
     if damage == "deleted":
         path.unlink()
@@ -183,8 +159,8 @@ def test_without_a_record_what_is_there_is_rechecked(either, tmp_path, start, da
     assert list(start(either, tmp_path).verified) == [0, 3, 4]
 
 
-def test_a_record_cut_or_spoiled_anywhere_never_makes_a_wrong_claim(single, tmp_path, start):
-    begun(start, single, tmp_path, [0, 2, 4])
+def test_a_record_cut_or_spoiled_anywhere_never_makes_a_wrong_claim(single, tmp_path, start, begun):
+    begun(single, tmp_path, [0, 2, 4])
     path = record(single, tmp_path)
     whole = path.read_bytes()
     for place in range(0, len(whole), 7):
@@ -195,7 +171,7 @@ def test_a_record_cut_or_spoiled_anywhere_never_makes_a_wrong_claim(single, tmp_
         store.close(clean=False)
 
 
-def test_right_content_at_the_real_name_is_complete_at_once(either, tmp_path, start):
+def test_right_content_at_the_real_name_is_complete_at_once(either, tmp_path, start, snapshot):
     either.lay_out(tmp_path)
     before = snapshot(tmp_path)
     store = start(either, tmp_path)
@@ -205,8 +181,10 @@ def test_right_content_at_the_real_name_is_complete_at_once(either, tmp_path, st
     assert snapshot(tmp_path) == before
 
 
-def test_right_content_at_the_real_name_makes_an_old_part_superfluous(either, tmp_path, start):
-    begun(start, either, tmp_path, [0, 1])
+def test_right_content_at_the_real_name_makes_an_old_part_superfluous(
+    either, tmp_path, start, begun
+):
+    begun(either, tmp_path, [0, 1])
     either.lay_out(tmp_path)
     store = start(either, tmp_path)
     assert store.finished
@@ -216,10 +194,10 @@ def test_right_content_at_the_real_name_makes_an_old_part_superfluous(either, tm
 @pytest.mark.parametrize("change", ["edited", "longer", "shorter", "empty"])
 @pytest.mark.parametrize("with_part", [False, True])
 def test_different_content_of_the_user_is_refused_and_left_alone(
-    either, tmp_path, start, change, with_part
+    either, tmp_path, start, change, with_part, snapshot, begun
 ):
     if with_part:
-        begun(start, either, tmp_path, [0, 1])
+        begun(either, tmp_path, [0, 1])
     top = either.lay_out(tmp_path)
     path = top if top.is_file() else top / "a.txt"
     if change == "edited":
@@ -253,7 +231,9 @@ def test_an_output_folder_that_is_a_file_is_refused(single, tmp_path, start):
 
 
 @posix
-def test_planted_links_are_refused_and_their_targets_untouched(single, tree, tmp_path, start):
+def test_planted_links_are_refused_and_their_targets_untouched(
+    single, tree, tmp_path, start, write
+):
     target = tmp_path / "target"
     target.write_text("precious")
     outside = tmp_path / "outside"
@@ -276,68 +256,9 @@ def test_planted_links_are_refused_and_their_targets_untouched(single, tree, tmp
     assert not list(outside.iterdir())
 
 
-def test_what_a_folder_lacks_is_downloaded_into_it(tree, tmp_path, start):
-    top = tree.lay_out(tmp_path)
-    (top / "d").unlink()
-    (top / "deep" / "empty").unlink()
-    (top / "notes").write_text("of the user")
-    before = snapshot(tmp_path)
-
-    store = start(tree, tmp_path)
-
-    missing = set(store.verified.missing())
-    assert missing == set(store.layout.pieces_of(4))
-    write(store, tree, sorted(missing)[:1])
-    assert snapshot(top) == {path[6:]: value for path, value in before.items()}
-    store.close()
-    assert completes(start(tree, tmp_path), tree)
-    after = snapshot(tmp_path)
-    assert {path: after[path] for path in before} == before
-    assert sorted(after) == sorted([*before, "thing/d", "thing/deep/empty"])
-
-
-def test_an_empty_folder_at_the_real_name_is_filled(tree, tmp_path, start):
-    (tmp_path / "thing").mkdir()
-    assert completes(start(tree, tmp_path), tree)
-    assert [path.name for path in tmp_path.iterdir()] == ["thing"]
-
-
-def test_a_file_that_appears_in_the_folder_and_differs_stops_the_finish(tree, tmp_path, start):
-    (tmp_path / "thing").mkdir()
-    store = start(tree, tmp_path)
-    write(store, tree)
-    (tmp_path / "thing" / "d").write_text("of the user")
-    with pytest.raises(StorageError, match="d exists and differs"):
-        store.finish()
-    assert (tmp_path / "thing" / "d").read_text() == "of the user"
-    assert store.read(0, 0, 100) == tree.piece(0)[:100]
-    (tmp_path / "thing" / "d").unlink()
-    assert tree.is_at(store.finish())
-
-
-def test_two_torrents_of_one_name_do_not_harm_each_other(sample, tmp_path, start):
-    first, second = sample(9000, seed=1), sample(9000, seed=2)
-    one, two = start(first, tmp_path), start(second, tmp_path)
-    for index in range(first.count):
-        assert one.write_piece(index, first.piece(index))
-        assert two.write_piece(index, second.piece(index))
-    assert first.is_at(one.finish())
-
-    with pytest.raises(StorageError, match="already"):
-        two.finish()
-    two.close()
-    with pytest.raises(StorageError, match="differs"):
-        start(second, tmp_path)
-
-    assert first.is_at(one.final_path)
-    one.final_path.rename(tmp_path / "moved away")
-    again = start(second, tmp_path)
-    assert again.finished
-    assert second.is_at(again.final_path)
-    assert first.is_at(tmp_path / "moved away")
-
-
-def test_a_second_download_of_the_same_into_the_same_place_is_refused(either, tmp_path, start):
+def test_a_second_download_of_the_same_into_the_same_place_is_refused(
+    either, tmp_path, start, completes
+):
     store = start(either, tmp_path)
     store.write_piece(0, either.piece(0))
     with pytest.raises(StorageError, match="another p2pfs"):
@@ -351,6 +272,37 @@ def test_a_folder_where_the_record_belongs_is_a_clear_error(single, tmp_path, st
         start(single, tmp_path)
 
 
+def test_a_stop_between_the_name_and_the_flush_is_made_good(either, tmp_path, start, write):
+    store = start(either, tmp_path)
+    write(store, either)
+    store.finish(durable=False)
+    store.close(clean=False)
+    assert record(either, tmp_path).exists()
+
+    again = start(either, tmp_path)
+
+    assert again.finished
+    assert either.is_at(again.final_path)
+    assert list(tmp_path.iterdir()) == [again.final_path]
+
+
+def test_what_the_user_edits_after_such_a_stop_is_left_alone(either, tmp_path, start, write):
+    store = start(either, tmp_path)
+    write(store, either)
+    path = store.finish(durable=False)
+    store.close(clean=False)
+    path = path if path.is_file() else path / "a.txt"
+    edited = b"edited" + path.read_bytes()[6:]
+    path.write_bytes(edited)
+    later = record(either, tmp_path).stat().st_mtime_ns + 1
+    os.utime(path, ns=(later, later))
+
+    with pytest.raises(StorageError, match="move it away"):
+        start(either, tmp_path)
+
+    assert path.read_bytes() == edited
+
+
 def test_content_without_bytes_is_complete_at_once(sample, tmp_path, start):
     for lengths in (0, {"a": 0, "b/c": 0}):
         empty = sample(lengths, name="none" if lengths == 0 else "tree")
@@ -359,21 +311,8 @@ def test_content_without_bytes_is_complete_at_once(sample, tmp_path, start):
         assert empty.is_at(store.final_path)
 
 
-def test_names_no_disk_should_have_are_mapped_and_kept_apart(sample, tmp_path, start):
-    odd = sample(
-        {"CON": 300, "x" * 300: 40, "A": 100, "a": 200, "\u00e9": 10, "e\u0301": 20, "d./e ": 7}
-    )
-    store = start(odd, tmp_path)
-    write(store, odd)
-    top = store.finish()
-    names = [path for path in top.rglob("*") if path.is_file()]
-    assert len(names) == 7
-    assert all(len(path.name.encode()) <= 255 for path in names)
-    assert start(odd, tmp_path).finished
-
-
 def test_two_names_that_are_one_file_are_noticed_before_they_spoil_each_other(
-    tree, tmp_path, start
+    tree, tmp_path, start, write
 ):
     folder = part(tree, tmp_path)
     folder.mkdir()
@@ -383,16 +322,10 @@ def test_two_names_that_are_one_file_are_noticed_before_they_spoil_each_other(
         write(start(tree, tmp_path), tree)
 
 
-def test_the_longest_name_still_has_a_hidden_one(sample, tmp_path, start):
-    long = sample(5000, name="n" * 251 + ".txt")
-    assert len(hidden_name(long.metainfo, "resume").encode()) <= 255
-    assert completes(start(long, tmp_path), long)
-
-
 def test_a_stop_during_the_recheck_loses_nothing_and_progress_may_be_that_stop(
-    single, tmp_path, start
+    single, tmp_path, start, begun
 ):
-    begun(start, single, tmp_path, range(5))
+    begun(single, tmp_path, range(5))
     record(single, tmp_path).unlink()
 
     def stop(done, total):

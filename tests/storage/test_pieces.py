@@ -5,27 +5,6 @@ import threading
 import pytest
 
 from p2pfs.errors import GeometryError, StorageError
-from p2pfs.storage.pieces import PieceStore
-
-
-@pytest.fixture
-def store_of(quick):
-    """Opens downloads that are closed in the end."""
-    stores = []
-
-    def go(sample, folder, **options):
-        store = PieceStore.open_download(sample.metainfo, folder, **{"files": quick, **options})
-        stores.append(store)
-        return store
-
-    yield go
-    for store in stores:
-        store.close(clean=False)
-
-
-def write_all(store, sample):
-    for index in range(sample.count):
-        assert store.write_piece(index, sample.piece(index))
 
 
 def through_sources(store, index, size):
@@ -36,8 +15,8 @@ def through_sources(store, index, size):
     )
 
 
-def test_written_pieces_can_be_read_and_served_at_once(either, tmp_path, store_of):
-    store = store_of(either, tmp_path)
+def test_written_pieces_can_be_read_and_served_at_once(either, tmp_path, start):
+    store = start(either, tmp_path)
     order = list(range(either.count))
     random.Random(1).shuffle(order)
     for index in order:
@@ -50,9 +29,9 @@ def test_written_pieces_can_be_read_and_served_at_once(either, tmp_path, store_o
     assert not store.finished
 
 
-def test_nothing_has_its_real_name_before_it_is_complete(either, tmp_path, store_of):
-    store = store_of(either, tmp_path)
-    write_all(store, either)
+def test_nothing_has_its_real_name_before_it_is_complete(either, tmp_path, start, write):
+    store = start(either, tmp_path)
+    write(store, either)
     assert all(path.name.startswith(".") for path in tmp_path.iterdir())
 
     assert store.finish() == store.final_path == tmp_path / either.metainfo.name
@@ -62,9 +41,9 @@ def test_nothing_has_its_real_name_before_it_is_complete(either, tmp_path, store
     assert store.finish() == store.final_path
 
 
-def test_content_is_served_on_after_it_got_its_name(either, tmp_path, store_of):
-    store = store_of(either, tmp_path)
-    write_all(store, either)
+def test_content_is_served_on_after_it_got_its_name(either, tmp_path, start, write):
+    store = start(either, tmp_path)
+    write(store, either)
     descriptors = [store.source(number).fileno() for number in range(len(store.layout.lengths))
                    if store.layout.lengths[number]]  # fmt: skip
     store.finish(durable=False)
@@ -77,7 +56,7 @@ def test_content_is_served_on_after_it_got_its_name(either, tmp_path, store_of):
     assert descriptors
 
 
-def test_a_wrong_piece_is_refused_and_leaves_no_trace(either, tmp_path, store_of, watched):
+def test_a_wrong_piece_is_refused_and_leaves_no_trace(either, tmp_path, start, watched):
     writes = []
 
     def around(name, call, args):
@@ -85,7 +64,7 @@ def test_a_wrong_piece_is_refused_and_leaves_no_trace(either, tmp_path, store_of
             writes.append(args)
         return call(*args)
 
-    store = store_of(either, tmp_path, files=watched(around))
+    store = start(either, tmp_path, files=watched(around))
     before = len(writes)
     wrong = bytearray(either.piece(0))
     wrong[100] ^= 1
@@ -97,7 +76,7 @@ def test_a_wrong_piece_is_refused_and_leaves_no_trace(either, tmp_path, store_of
 
 
 def test_a_piece_comes_to_the_disk_once_and_in_one_write_for_each_file(
-    single, tmp_path, store_of, watched
+    single, tmp_path, start, watched, write
 ):
     writes = []
 
@@ -106,14 +85,14 @@ def test_a_piece_comes_to_the_disk_once_and_in_one_write_for_each_file(
             writes.append(args[2])
         return call(*args)
 
-    store = store_of(single, tmp_path, files=watched(around))
+    store = start(single, tmp_path, files=watched(around))
     for _ in range(2):
-        write_all(store, single)
+        write(store, single)
     assert sorted(writes) == [2048 * index for index in range(single.count)]
 
 
-def test_pieces_written_on_many_threads_with_few_open_files_all_arrive(tree, tmp_path, store_of):
-    store = store_of(tree, tmp_path)
+def test_pieces_written_on_many_threads_with_few_open_files_all_arrive(tree, tmp_path, start):
+    store = start(tree, tmp_path)
     store._pool._limit = 2
     order = list(range(tree.count)) * 3
     random.Random(2).shuffle(order)
@@ -139,8 +118,8 @@ def test_pieces_written_on_many_threads_with_few_open_files_all_arrive(tree, tmp
     assert tree.is_at(store.finish())
 
 
-def test_a_piece_may_come_in_blocks_over_the_disk(either, tmp_path, store_of):
-    store = store_of(either, tmp_path)
+def test_a_piece_may_come_in_blocks_over_the_disk(either, tmp_path, start):
+    store = start(either, tmp_path)
     piece = either.piece(1)
     store.write_block(1, 1000, piece[1000:])
     assert not store.verify_written(1)
@@ -151,25 +130,25 @@ def test_a_piece_may_come_in_blocks_over_the_disk(either, tmp_path, store_of):
     assert store.verify_written(1)
 
 
-def test_a_late_block_cannot_spoil_a_verified_piece(either, tmp_path, store_of):
-    store = store_of(either, tmp_path)
+def test_a_late_block_cannot_spoil_a_verified_piece(either, tmp_path, start):
+    store = start(either, tmp_path)
     store.write_piece(0, either.piece(0))
     store.write_block(0, 0, bytes(100))
     assert store.read(0, 0, 100) == either.piece(0)[:100]
 
 
 @pytest.mark.parametrize(("index", "begin", "length"), [(-1, 0, 1), (0, -1, 1), (9, 0, 1)])
-def test_a_range_outside_the_content_is_refused(single, tmp_path, store_of, index, begin, length):
-    store = store_of(single, tmp_path)
+def test_a_range_outside_the_content_is_refused(single, tmp_path, start, index, begin, length):
+    store = start(single, tmp_path)
     with pytest.raises(GeometryError):
         store.slices(index, begin, length)
     with pytest.raises(GeometryError):
         store.read(index, begin, length)
 
 
-def test_a_file_cut_short_behind_our_back_is_an_error_to_read(single, tmp_path, store_of):
-    store = store_of(single, tmp_path)
-    write_all(store, single)
+def test_a_file_cut_short_behind_our_back_is_an_error_to_read(single, tmp_path, start, write):
+    store = start(single, tmp_path)
+    write(store, single)
     path = store.finish()
     assert store.check_unchanged(0)
     os.truncate(path, 5000)
@@ -178,8 +157,8 @@ def test_a_file_cut_short_behind_our_back_is_an_error_to_read(single, tmp_path, 
     assert not store.check_unchanged(0)
 
 
-def test_a_part_replaced_behind_our_back_is_noticed(single, tmp_path, store_of):
-    store = store_of(single, tmp_path)
+def test_a_part_replaced_behind_our_back_is_noticed(single, tmp_path, start):
+    store = start(single, tmp_path)
     store.write_piece(0, single.piece(0))
     assert store.check_unchanged(0)
     (part,) = (path for path in tmp_path.iterdir() if path.name.endswith("part"))
@@ -188,29 +167,31 @@ def test_a_part_replaced_behind_our_back_is_noticed(single, tmp_path, store_of):
     assert not store.check_unchanged(0)
 
 
-def test_a_dropped_piece_stays_dropped_after_a_restart(either, tmp_path, store_of):
-    store = store_of(either, tmp_path)
-    write_all(store, either)
+def test_a_dropped_piece_stays_dropped_after_a_restart(either, tmp_path, start, write):
+    store = start(either, tmp_path)
+    write(store, either)
     store.drop(1)
     store.drop(1)
     assert not store.complete
     store.close()
-    again = store_of(either, tmp_path)
+    again = start(either, tmp_path)
     assert list(again.verified.missing()) == [1]
     assert again.write_piece(1, either.piece(1))
     assert either.is_at(again.finish())
 
 
-def test_an_incomplete_download_cannot_finish(single, tmp_path, store_of):
-    store = store_of(single, tmp_path)
+def test_an_incomplete_download_cannot_finish(single, tmp_path, start):
+    store = start(single, tmp_path)
     store.write_piece(0, single.piece(0))
     with pytest.raises(StorageError, match="6 pieces are missing"):
         store.finish()
 
 
-def test_a_name_taken_meanwhile_is_not_overwritten_and_nothing_is_lost(single, tmp_path, store_of):
-    store = store_of(single, tmp_path)
-    write_all(store, single)
+def test_a_name_taken_meanwhile_is_not_overwritten_and_nothing_is_lost(
+    single, tmp_path, start, write
+):
+    store = start(single, tmp_path)
+    write(store, single)
     store.final_path.write_text("of the user")
 
     with pytest.raises(StorageError, match="already"):
@@ -222,63 +203,23 @@ def test_a_name_taken_meanwhile_is_not_overwritten_and_nothing_is_lost(single, t
     assert single.is_at(store.finish())
 
 
-def test_a_part_removed_behind_our_back_is_a_clear_error(single, tmp_path, store_of):
-    store = store_of(single, tmp_path)
-    write_all(store, single)
+def test_a_part_removed_behind_our_back_is_a_clear_error(single, tmp_path, start, write):
+    store = start(single, tmp_path)
+    write(store, single)
     for path in tmp_path.iterdir():
         path.unlink()
     with pytest.raises(StorageError, match="removed by another program"):
         store.finish()
 
 
-def test_a_checkpoint_with_nothing_new_touches_nothing(either, tmp_path, store_of, watched):
-    calls = []
-
-    def around(name, call, args):
-        calls.append(name)
-        return call(*args)
-
-    store = store_of(either, tmp_path, files=watched(around))
-    store.write_piece(0, either.piece(0))
-    store.checkpoint()
-    calls.clear()
-    store.checkpoint()
-    assert not calls
-
-
-def test_checkpoints_beside_writers_and_the_finish_harm_nothing(tree, tmp_path, store_of):
-    for turn in range(5):
-        store = store_of(tree, tmp_path / str(turn))
-        over = threading.Event()
-        errors = []
-
-        def keep(store=store, over=over, errors=errors):
-            while not over.is_set():
-                try:
-                    store.checkpoint()
-                except StorageError as error:
-                    errors.append(error)
-
-        keeper = threading.Thread(target=keep)
-        keeper.start()
-        write_all(store, tree)
-        path = store.finish(durable=False)
-        store.settle()
-        over.set()
-        keeper.join()
-        assert not errors
-        assert tree.is_at(path)
-        assert [found.name for found in path.parent.iterdir()] == [tree.metainfo.name]
-
-
-def test_closing_twice_is_harmless(single, tmp_path, store_of):
-    store = store_of(single, tmp_path)
+def test_closing_twice_is_harmless(single, tmp_path, start):
+    store = start(single, tmp_path)
     store.write_piece(0, single.piece(0))
     store.close()
     store.close()
 
 
-def test_warming_reads_without_an_answer(either, tmp_path, store_of):
-    store = store_of(either, tmp_path)
-    write_all(store, either)
+def test_warming_reads_without_an_answer(either, tmp_path, start, write):
+    store = start(either, tmp_path)
+    write(store, either)
     assert store.warm(0, 0, 2048) is None
