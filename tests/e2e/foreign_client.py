@@ -1,0 +1,92 @@
+"""libtorrent as a program of its own: a crash or a hang of it ends only this process.
+
+    foreign_client.py TORRENT FOLDER [--up-limit BYTES] [--down-limit BYTES]
+
+Says one JSON object a line: `ready` with the port it listens on, `progress` several times a
+second, `complete` once, `final` at the end. Stays and serves until standard input says
+`exit` or ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from typing import Any
+
+import libtorrent as lt  # type: ignore[import-untyped,unused-ignore]
+
+SETTINGS = {
+    "listen_interfaces": "127.0.0.1:0",
+    "enable_dht": False,
+    "enable_lsd": False,
+    "enable_upnp": False,
+    "enable_natpmp": False,
+    "enable_outgoing_utp": False,
+    "enable_incoming_utp": False,
+    "allow_multiple_connections_per_ip": True,
+    "stop_tracker_timeout": 1,
+    "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification,
+}
+
+
+def say(event: str, **fields: Any) -> None:
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+def report(event: str, handle: Any) -> Any:
+    status = handle.status()
+    say(
+        event,
+        state=str(status.state),
+        done=status.total_wanted_done,
+        downloaded=status.total_payload_download,
+        uploaded=status.total_payload_upload,
+        failed=status.total_failed_bytes,
+        peers=status.num_peers,
+        error=status.errc.message() if status.errc.value() else "",
+    )
+    return status
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("torrent")
+    parser.add_argument("folder")
+    parser.add_argument("--up-limit", type=int, default=0)
+    parser.add_argument("--down-limit", type=int, default=0)
+    options = parser.parse_args()
+
+    session = lt.session(SETTINGS)
+    params = lt.add_torrent_params()
+    params.ti = lt.torrent_info(options.torrent)
+    params.save_path = options.folder
+    params.upload_limit = options.up_limit
+    params.download_limit = options.down_limit
+    handle = session.add_torrent(params)
+    say("ready", port=session.listen_port())
+
+    leaving = threading.Event()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            if line.strip() == "exit":
+                break
+        leaving.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    complete = False
+    while not leaving.wait(0.2):
+        for alert in session.pop_alerts():
+            if isinstance(alert, lt.tracker_error_alert | lt.file_error_alert):
+                say("note", text=alert.message())
+        status = report("progress", handle)
+        if status.is_seeding and not complete:
+            complete = True
+            report("complete", handle)
+    report("final", handle)
+
+
+main()
