@@ -139,9 +139,15 @@ async def start_seeds(
         await _publish(screen, where, metainfo)
         if not hashed:
             screen.note(f"checking {shared.path}")
-        torrent = await client.seed(
-            metainfo, shared.path, have=have, trackers=where.trackers, verify=not hashed
-        )
+        with hash_bar(f"checking {shared.path}", as_json=as_json) as draw:
+            torrent = await client.seed(
+                metainfo,
+                shared.path,
+                have=have,
+                trackers=where.trackers,
+                verify=not hashed,
+                progress=draw,
+            )
         torrents.append(torrent)
         _check_offer(screen, shared.path, torrent, have)
     return torrents
@@ -189,12 +195,21 @@ async def _find_wanted(screen: Screen, where: Where, word: str) -> Metainfo:
 
 
 async def start_downloads(
-    screen: Screen, client: Client, where: Where, words: Sequence[str], output: Path
+    screen: Screen,
+    client: Client,
+    where: Where,
+    words: Sequence[str],
+    output: Path,
+    as_json: bool,
 ) -> list[Torrent]:
     """Download what the words stand for into `output`; the torrents that run."""
     torrents = []
     for word in words:
         metainfo = await _find_wanted(screen, where, word)
         _need_tracker(where, metainfo)
-        torrents.append(await client.download(metainfo, output, trackers=where.trackers))
+        with hash_bar(f"checking {metainfo.name}", as_json=as_json) as draw:
+            torrent = await client.download(
+                metainfo, output, trackers=where.trackers, progress=draw
+            )
+        torrents.append(torrent)
     return torrents

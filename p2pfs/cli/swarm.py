@@ -96,7 +96,7 @@ def _run_downloader(
 
     async def work() -> int:
         async with _client(where) as client:
-            downloads = await start_downloads(screen, client, where, words, output)
+            downloads = await start_downloads(screen, client, where, words, output, as_json)
             session = Session(screen, downloads=downloads, output=output, stay=stay)
             names = ", ".join(torrent.progress().name for torrent in downloads)
             screen.ready(client.addresses, torrents=f"downloading {names}")

@@ -10,12 +10,13 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from p2pfs.errors import NetworkError, UsageError
+from p2pfs.errors import NetworkError, StorageError, UsageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.peer_id import make_peer_id
@@ -39,6 +40,9 @@ ASSEMBLY_BUDGET: Final = 32 * 1024 * 1024
 """Bytes of pieces being put together, in all torrents of a client."""
 
 DIAL_TIMEOUT: Final = 15.0
+
+Checked = Callable[[int, int], None]
+"""Told how many bytes were checked, of how many."""
 
 
 class Client:
@@ -132,14 +136,22 @@ class Client:
         have: Bitfield | None = None,
         trackers: Sequence[str] = (),
         verify: bool = True,
+        progress: Checked | None = None,
     ) -> Torrent:
         """Seed the content at `path`: all of it, or as a partial seeder the pieces in `have`.
 
         With `verify` it is hashed first, and what differs is not offered. `trackers` are
-        asked before those of the metainfo. Raises `StorageError`, `UsageError`.
+        asked before those of the metainfo. `progress` is told (bytes checked, bytes in
+        all), on a worker thread. Raises `StorageError`, `UsageError`.
         """
         self._refuse_twice(metainfo)
-        store = await self.disk.run(0, _open_seed, metainfo, Path(path), have, verify)
+
+        def open_store(told: Checked) -> PieceStore:
+            return PieceStore.open_seed(
+                metainfo, Path(path), have=have, verify=verify, progress=told
+            )
+
+        store = await self._open_store(open_store, progress)
         nothing = Bitfield(metainfo.geometry.piece_count)
         return await self._run(store, trackers, wanted=nothing)
 
@@ -149,14 +161,40 @@ class Client:
         output_dir: Path | str = "output",
         *,
         trackers: Sequence[str] = (),
+        progress: Checked | None = None,
     ) -> Torrent:
         """Download into `output_dir`, resuming what is there; `Torrent.wait` tells the end.
 
-        Raises `StorageError`, `UsageError`.
+        `progress` is told how far the check of what is there is, as for `seed`. Raises
+        `StorageError`, `UsageError`.
         """
         self._refuse_twice(metainfo)
-        store = await self.disk.run(0, PieceStore.open_download, metainfo, Path(output_dir))
+
+        def open_store(told: Checked) -> PieceStore:
+            return PieceStore.open_download(metainfo, Path(output_dir), progress=told)
+
+        store = await self._open_store(open_store, progress)
         return await self._run(store, trackers, wanted=None)
+
+    async def _open_store(
+        self, open_store: Callable[[Checked], PieceStore], progress: Checked | None
+    ) -> PieceStore:
+        """Open on a worker; when the caller is cancelled, the check ends soon after."""
+        cancelled = threading.Event()
+
+        def told(done: int, total: int) -> None:
+            if cancelled.is_set():
+                raise StorageError("the check was broken off")
+            if progress is not None:
+                progress(done, total)
+
+        job = self.disk.run(0, open_store, told)
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            cancelled.set()
+            job.add_done_callback(_let_go)
+            raise
 
     def _refuse_twice(self, metainfo: Metainfo) -> None:
         if metainfo.torrent_id.v1 in self._torrents:
@@ -280,8 +318,10 @@ class Client:
             idle = 0 if sent else idle + 1
 
 
-def _open_seed(metainfo: Metainfo, path: Path, have: Bitfield | None, verify: bool) -> PieceStore:
-    return PieceStore.open_seed(metainfo, path, have=have, verify=verify)
+def _let_go(job: asyncio.Future[PieceStore]) -> None:
+    """Close a store that nobody waits for any more."""
+    if not job.cancelled() and job.exception() is None:
+        job.result().close()
 
 
 def _totals(torrent: Torrent) -> tuple[int, int, int]:

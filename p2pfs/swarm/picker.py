@@ -201,7 +201,7 @@ class Picker:
     def pick_again(
         self, source: Source, has: Bitfield, count: int, now: float
     ) -> list[BlockRequest]:
-        """Up to `count` blocks that others were asked for: late ones in the end game, else stale."""
+        """Up to `count` blocks asked of others already: late ones in the end game, else stale."""
         asked_before = now - (LATE_AFTER if self.everything_asked else STALE_AFTER)
         found: list[tuple[float, int, int]] = []
         for progress in self._in_progress.values():
