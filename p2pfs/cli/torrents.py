@@ -121,7 +121,13 @@ def make_torrent(
     if as_json:
         described = _description(metainfo)
         emit(
-            "final", ok=True, exit_code=0, path=str(target), skipped=list(tree.skipped), **described
+            "final",
+            ok=True,
+            exit_code=0,
+            error=None,
+            path=str(target),
+            skipped=list(tree.skipped),
+            **described,
         )
         return
     for name in tree.skipped:
@@ -189,7 +195,8 @@ def show(
     with _final_object(as_json):
         metainfo = content.read_torrent(torrent)
     if as_json:
-        emit("final", ok=True, exit_code=0, path=str(torrent), **_description(metainfo))
+        described = _description(metainfo)
+        emit("final", ok=True, exit_code=0, error=None, path=str(torrent), **described)
         return
     geometry = metainfo.geometry
     pieces = f"{geometry.piece_count} of {format_size(geometry.piece_length)}"

@@ -187,12 +187,12 @@ class Running:
 
 
 class Lab:
-    """A folder in which commands run; `tracker_port` is that of the last tracker started."""
+    """A folder in which commands run; `tracker_port` is the last tracker's (1 before)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: list[Running] = []
-        self.tracker_port = 0
+        self.tracker_port = 1
 
     def close(self) -> None:
         for process in reversed(self.running):
