@@ -107,8 +107,10 @@ class Running:
         return found[0]
 
     def progress(self, wanted: Callable[[Event], bool], *, since: int = 0) -> Event:
-        """The first progress event that is `wanted`."""
-        return self.event("progress", wanted, since=since)
+        """The first progress event that is `wanted`, those about hashing left out."""
+        return self.event(
+            "progress", lambda event: event["state"] != "checking" and wanted(event), since=since
+        )
 
     @property
     def events(self) -> list[Event]:

@@ -108,7 +108,7 @@ def test_ctrl_c_ends_the_hashing_of_a_large_file(lab: Lab, command: str) -> None
         file.truncate(64 << 30)
     arguments = ("-f", NAME, *lab.where) if command == "seed" else (f"seeds/{NAME}",)
     process = lab.p2pfs(command, *arguments, "--json")
-    process.progress(lambda event: event["state"] == "checking")
+    process.event("progress", lambda event: event["state"] == "checking")
 
     process.signal(signal.SIGINT)
 
