@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, TypeVar
 
 from p2pfs.errors import NetworkError, StorageError
 from p2pfs.formats.bitfield import Bitfield
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 SEND_AHEAD: Final = 256 * 1024
 """Bytes queued on a stream above which no further block is answered."""
+
+T = TypeVar("T")
 
 MAX_PEERS: Final = 400
 RETRY_WRITES: Final = 5.0
@@ -100,6 +102,7 @@ class Exchange:
         self._spilled: dict[int, list[asyncio.Future[None]]] = {}
         self._unwritten: dict[int, memoryview] = {}
         self._jobs: set[asyncio.Task[None]] = set()
+        self._at_disk: set[asyncio.Future[Any]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -154,7 +157,7 @@ class Exchange:
         self._settle()
 
     def received(self, connection: Connection, data: memoryview) -> None:
-        """Bytes of a joined peer. Raises `WireError` when it is to be dropped."""
+        """Bytes of a joined peer."""
         peer = connection.peer
         if peer is None or peer not in self.connections:
             return
@@ -234,7 +237,7 @@ class Exchange:
     def _content(self, number: int) -> _Content:
         content = self._contents.get(number)
         if content is None:
-            content = self._contents[number] = _Content(self._store, number)
+            content = self._contents[number] = _Content(self._store, number, self._on_disk)
         return content
 
     # -- effects
@@ -276,7 +279,7 @@ class Exchange:
                 return
             writes = self._spilled[piece] = []
         copy = bytes(data)
-        writes.append(self._disk.run(len(copy), self._store.write_block, piece, begin, copy))
+        writes.append(self._on_disk(len(copy), self._store.write_block, piece, begin, copy))
 
     def _verify(self, effect: Verify) -> None:
         if effect.piece in self._spilled:
@@ -285,6 +288,13 @@ class Exchange:
             buffer = self._assembler.take((self, effect.piece))
             self._start(self._verify_buffer(effect.piece, buffer, effect.digests))
 
+    def _on_disk(self, weight: int, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """A storage call that `close` waits for, whatever becomes of its caller."""
+        job = self._disk.run(weight, call, *args)
+        self._at_disk.add(job)
+        job.add_done_callback(self._at_disk.discard)
+        return asyncio.shield(job)
+
     def _start(self, job: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(job)
         self._jobs.add(task)
@@ -292,7 +302,7 @@ class Exchange:
 
     async def _verify_buffer(self, piece: int, buffer: memoryview, digests: bool) -> None:
         try:
-            right, found = await self._disk.run(
+            right, found = await self._on_disk(
                 len(buffer), _check_and_write, self._store, piece, buffer, digests
             )
         except StorageError as error:
@@ -307,7 +317,7 @@ class Exchange:
         writes = self._spilled.pop(piece)
         try:
             await asyncio.gather(*writes)
-            right, found = await self._disk.run(
+            right, found = await self._on_disk(
                 0, _check_written, self._store, piece, effect.digests
             )
         except StorageError as error:
@@ -367,8 +377,8 @@ class Exchange:
             self._retry.cancel()
         for connection in list(self.connections.values()):
             connection.close(reason)
-        while self._jobs:
-            await asyncio.gather(*self._jobs, return_exceptions=True)
+        while self._jobs or self._at_disk:
+            await asyncio.gather(*self._jobs, *self._at_disk, return_exceptions=True)
         for buffer in self._unwritten.values():
             self._assembler.release(buffer)
         self._unwritten.clear()
@@ -377,18 +387,21 @@ class Exchange:
 class _Content:
     """One content file as a stream wants it."""
 
-    __slots__ = ("_number", "_source", "_store")
+    __slots__ = ("_number", "_on_disk", "_source", "_store")
 
-    def __init__(self, store: PieceStore, number: int) -> None:
+    def __init__(
+        self, store: PieceStore, number: int, on_disk: Callable[..., asyncio.Future[bytes]]
+    ) -> None:
         self._store = store
         self._number = number
+        self._on_disk = on_disk
         self._source = store.source(number)
 
     def fileno(self) -> int:
         return self._source.fileno()
 
-    def read_at(self, offset: int, length: int) -> bytes:
-        return self._store.read_file(self._number, offset, length)
+    async def read_at(self, offset: int, length: int) -> bytes:
+        return await self._on_disk(0, self._store.read_file, self._number, offset, length)
 
 
 def _check_and_write(

@@ -16,7 +16,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from p2pfs.errors import NetworkError, StorageError
 
@@ -45,8 +45,8 @@ class FileSource(Protocol):
         """A descriptor open for reading now; raises `StorageError` when there is none."""
         ...
 
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes; raises `StorageError`. Blocks: for worker threads."""
+    async def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes, read on a worker thread; raises `StorageError`."""
         ...
 
 
@@ -71,14 +71,20 @@ class StreamHandler(Protocol):
 
 
 class Stream(Protocol):
+    """What is written once it is closed is dropped."""
+
     @property
     def queued(self) -> int:
         """Bytes written and not yet taken by the system."""
         ...
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Queue `data`; it goes out with the next `flush` at the latest."""
+        ...
 
-    def send_file(self, source: FileSource, offset: int, length: int) -> None: ...
+    def send_file(self, source: FileSource, offset: int, length: int) -> None:
+        """Queue a range of a file; a file that ends before it does closes the stream."""
+        ...
 
     def flush(self) -> None:
         """Send as much as the system takes; the rest follows by itself."""
@@ -117,7 +123,10 @@ def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
 
 
 class SocketStream:
-    """A stream on a connected, non-blocking socket, driven by the loop's readiness calls."""
+    """A stream on a connected, non-blocking socket, driven by the loop's readiness calls.
+
+    For systems with `sendfile`.
+    """
 
     def __init__(self, sock: socket.socket, handler: StreamHandler) -> None:
         self._loop = asyncio.get_running_loop()
@@ -163,12 +172,14 @@ class SocketStream:
         self._handler.data_received(buffer[:count])
 
     def write(self, data: bytes) -> None:
-        self._queue.append(data)
-        self.queued += len(data)
+        if not self._closed:
+            self._queue.append(data)
+            self.queued += len(data)
 
     def send_file(self, source: FileSource, offset: int, length: int) -> None:
-        self._queue.append(_Range(source, offset, length))
-        self.queued += length
+        if length and not self._closed:
+            self._queue.append(_Range(source, offset, length))
+            self.queued += length
 
     def flush(self) -> None:
         if not self._waiting and self._queue and not self._closed:
@@ -205,7 +216,7 @@ class SocketStream:
         queue = self._queue
         item = queue[0]
         if isinstance(item, _Range):
-            sent = self._send_range(item)
+            sent = os.sendfile(self._fd, item.source.fileno(), item.offset, item.length)
             if sent == 0:
                 raise StorageError("a file ended before the block that was promised from it")
             item.offset += sent
@@ -228,11 +239,6 @@ class SocketStream:
         if sent < len(data):
             queue.appendleft(data[sent:])
         return sent
-
-    def _send_range(self, item: _Range) -> int:
-        if HAS_SENDFILE:
-            return os.sendfile(self._fd, item.source.fileno(), item.offset, item.length)
-        return self._sock.send(item.source.read_at(item.offset, item.length))
 
     def close(self, error: Exception | None = None) -> None:
         self._finish(error or NetworkError("closed"))
@@ -263,13 +269,16 @@ class TransportStream(asyncio.Protocol):
         self._clear.set()
         self._writer: asyncio.Task[None] | None = None
         self._held: deque[bytes] = deque()
+        """What came in beyond the allowance."""
         self._paused = False
         self._closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=LOW_WATER)
+        self._transport = cast(asyncio.Transport, transport)  # some loops have types of their own
+        if self._closed:
+            self._transport.abort()
+            return
+        self._transport.set_write_buffer_limits(high=LOW_WATER)
 
     def data_received(self, data: bytes) -> None:
         self._held.append(data)
@@ -307,12 +316,14 @@ class TransportStream(asyncio.Protocol):
         self._clear.set()
 
     def write(self, data: bytes) -> None:
-        self._queue.append(data)
-        self.queued += len(data)
+        if not self._closed:
+            self._queue.append(data)
+            self.queued += len(data)
 
     def send_file(self, source: FileSource, offset: int, length: int) -> None:
-        self._queue.append(_Range(source, offset, length))
-        self.queued += length
+        if length and not self._closed:
+            self._queue.append(_Range(source, offset, length))
+            self.queued += length
 
     def flush(self) -> None:
         if self._queue and self._writer is None and not self._closed:
@@ -320,26 +331,27 @@ class TransportStream(asyncio.Protocol):
 
     async def _write_all(self) -> None:
         try:
-            while self._queue and not self._closed:
+            while self._queue:
                 await self._clear.wait()
-                item = self._queue.popleft()
-                size = item.length if isinstance(item, _Range) else len(item)
-                if isinstance(item, _Range):
-                    data = await asyncio.to_thread(item.source.read_at, item.offset, item.length)
-                else:
-                    data = item
-                if self._closed or self._transport is None:
-                    return
-                self._transport.write(data)
-                above = self.queued > LOW_WATER
-                self.queued -= size
-                if above and self.queued <= LOW_WATER:
-                    self._handler.drained()
+                await self._write_first()
         except (OSError, StorageError) as error:
             self.close(error)
         finally:
             self._writer = None
-        self.flush()
+
+    async def _write_first(self) -> None:
+        item = self._queue[0]
+        if isinstance(item, _Range):
+            data = await item.source.read_at(item.offset, item.length)
+        else:
+            data = item
+        self._queue.popleft()
+        if self._transport is not None:
+            self._transport.write(data)
+        above = self.queued > LOW_WATER
+        self.queued -= len(data)
+        if above and self.queued <= LOW_WATER:
+            self._handler.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish(exc)
@@ -353,7 +365,8 @@ class TransportStream(asyncio.Protocol):
         if self._closed:
             return
         self._closed = True
-        self._clear.set()
+        if self._writer is not None:
+            self._writer.cancel()
         self._queue.clear()
         self._held.clear()
         self.queued = 0
