@@ -244,6 +244,8 @@ class Decoder:
     def __init__(self, bitfield_length: int, max_block: int = BLOCK_LENGTH) -> None:
         self._bitfield_length = bitfield_length
         self.max_block = max_block
+        self.error: WireError | None = None
+        """The breach that ended the stream; nothing is decoded after it."""
         self._partial = bytearray()
         self._wanted = 0  # bytes that complete `_partial`, 0 when it is empty
 
@@ -255,11 +257,21 @@ class Decoder:
     def feed(self, data: bytes | bytearray | memoryview) -> list[Message]:
         """The messages that `data` completes.
 
-        Raises `WireError` on an id or a length that the protocol does not have; the
-        decoder is of no further use then.
+        An id or a length that the protocol does not have is kept in `error`, and raised
+        (`WireError`) unless there were messages before it: those count, so they are returned.
         """
-        view = memoryview(data)
         messages: list[Message] = []
+        try:
+            if self.error is not None:
+                raise self.error
+            self._decode(memoryview(data), messages)
+        except WireError as error:
+            self.error = error.with_traceback(None)
+            if not messages:
+                raise
+        return messages
+
+    def _decode(self, view: memoryview, messages: list[Message]) -> None:
         position = 0
         if self._partial:
             position = self._complete_partial(view, messages)
@@ -293,7 +305,6 @@ class Decoder:
                 break
             append(self._whole(view[position : position + wanted]))
             position += wanted
-        return messages
 
     def _complete_partial(self, view: memoryview, messages: list[Message]) -> int:
         """Feed the unfinished message; returns how many bytes of `view` it took."""

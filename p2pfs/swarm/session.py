@@ -20,6 +20,7 @@ __all__ = [
     "BlockArrived",
     "BlockCancelled",
     "BlockRequested",
+    "Breached",
     "Event",
     "InterestChanged",
     "PeerBitfield",
@@ -35,6 +36,9 @@ KEEP_ALIVE_AFTER: Final = 100.0
 
 SILENCE_LIMIT: Final = 125.0
 """Seconds without a byte after which a peer is gone: others send every 120 at the latest."""
+
+TAKEN_BACK: Final = 1000
+"""Requests taken back (cancelled, or discarded by a choke) whose blocks are still welcome."""
 
 STRIKES: Final = 64
 """Harmless breaches (unasked blocks, requests that cannot be served) borne before closing."""
@@ -80,8 +84,14 @@ class BlockCancelled(NamedTuple):
     block: BlockRequest
 
 
+class Breached(NamedTuple):
+    """The peer broke the protocol and is to be dropped; the last event of its session."""
+
+    reason: str
+
+
 class BlockArrived(NamedTuple):
-    """`waited`: seconds since it was asked for; None for a block that was not outstanding.
+    """`waited`: seconds since it was asked for; None when the request was taken back since.
 
     `data` is only valid until the next `receive_data` of any session.
     """
@@ -101,6 +111,7 @@ Event = (
     | BlockRequested
     | BlockCancelled
     | BlockArrived
+    | Breached
 )
 
 _UNCHOKED: Final = PeerUnchoked()
@@ -132,31 +143,45 @@ class Session:
         self._last_sent_at = now
         self._decoder = wire.Decoder((geometry.piece_count + 7) // 8)
         self._out: list[bytes | BlockRequest] = []
+        self._taken_back: dict[BlockRequest, None] = {}
         self._strikes = 0
         self._bitfield_allowed = True
+        self._breached = False
 
     def receive_data(self, data: bytes | memoryview, now: float) -> list[Event]:
-        """The events that `data` brings. Raises `WireError` when the peer must be dropped."""
+        """The events that `data` brings, up to a breach of the protocol if there is one."""
         self.last_received_at = now
         events: list[Event] = []
-        outstanding = self.outstanding
-        for message in self._decoder.feed(data):
-            if type(message) is wire.Block:
-                payload = message.data
-                block = BlockRequest(message.piece, message.begin, len(payload))
-                sent_at = outstanding.pop(block, None)
-                if sent_at is None:
-                    self._strike("blocks that nobody asked for")
-                    events.append(BlockArrived(block, payload, None))
+        if self._breached:
+            return events
+        try:
+            for message in self._decoder.feed(data):
+                if type(message) is wire.Block:
+                    self._receive_block(message, events, now)
                 else:
-                    self.owed -= blocks_in(block)
-                    self.last_block_at = now
-                    events.append(BlockArrived(block, payload, now - sent_at))
-            else:
-                event = self._receive(message)
-                if event is not None:
-                    events.append(event)
+                    event = self._receive(message)
+                    if event is not None:
+                        events.append(event)
+            if self._decoder.error is not None:
+                raise self._decoder.error
+        except WireError as error:
+            self._breached = True
+            events.append(Breached(str(error)))
         return events
+
+    def _receive_block(self, message: wire.Block, events: list[Event], now: float) -> None:
+        payload = message.data
+        block = BlockRequest(message.piece, message.begin, len(payload))
+        sent_at = self.outstanding.pop(block, None)
+        if sent_at is not None:
+            self.owed -= blocks_in(block)
+            self.last_block_at = now
+            events.append(BlockArrived(block, payload, now - sent_at))
+        elif block in self._taken_back:
+            del self._taken_back[block]
+            events.append(BlockArrived(block, payload, None))
+        else:
+            self._strike("blocks that nobody asked for")
 
     def _receive(self, message: wire.Message) -> Event | None:
         if isinstance(message, wire.Bitfield):
@@ -181,7 +206,7 @@ class Session:
                 lost = tuple(self.outstanding)
                 self.outstanding.clear()
                 self.owed = 0
-                self._strikes -= len(lost)  # those on their way are no breach
+                self._take_back(lost)
                 return PeerChoked(lost)
             case wire.Interested() | wire.NotInterested():
                 interested = isinstance(message, wire.Interested)
@@ -279,12 +304,19 @@ class Session:
         self._out.append(wire.encode_requests(blocks))
 
     def cancel(self, blocks: Iterable[BlockRequest]) -> None:
-        """Take requests back; a block that is on its way all the same is no breach."""
+        """Take requests back."""
         cancelled = [block for block in blocks if self.outstanding.pop(block, None) is not None]
         self.owed -= sum(map(blocks_in, cancelled))
-        self._strikes -= len(cancelled)
+        self._take_back(cancelled)
         if cancelled:
             self._out.append(wire.encode_cancels(cancelled))
+
+    def _take_back(self, blocks: Iterable[BlockRequest]) -> None:
+        """`blocks` may be on their way all the same, which is no breach."""
+        taken_back = self._taken_back
+        taken_back.update(dict.fromkeys(blocks))
+        while len(taken_back) > TAKEN_BACK:
+            del taken_back[next(iter(taken_back))]
 
     def send_block(self, block: BlockRequest) -> None:
         self._out.append(wire.block_header(block))

@@ -22,6 +22,7 @@ from p2pfs.swarm.session import (
     BlockArrived,
     BlockCancelled,
     BlockRequested,
+    Breached,
     Event,
     InterestChanged,
     PeerBitfield,
@@ -103,6 +104,8 @@ class Transfer:
                 serving.tick(now, seeding=self.finished)
             elif isinstance(event, PeerExtended):
                 leeching.effects.append(Learned(peer, event.handshake))
+            elif isinstance(event, Breached):
+                leeching.effects.append(Close(peer, event.reason))
             else:
                 assert isinstance(event, PeerUnchoked)
                 peer.pipeline.snubbed = False
