@@ -78,9 +78,8 @@ class Leeching:
         self._release(peer, lost)
 
     def _release(self, peer: Peer, blocks: Sequence[BlockRequest]) -> None:
-        if blocks:
-            self.picker.released(peer, blocks)
-            self._refill = True
+        self.picker.released(peer, blocks)
+        self._refill = True
 
     def top_up(self, peer: Peer, now: float) -> None:
         """Send the peer as many requests as its pipeline has room for."""
@@ -93,7 +92,11 @@ class Leeching:
             return
         has = session.peer_has
         run = min(pipeline.run, session.run_length // BLOCK_LENGTH)
-        blocks = self.picker.pick(peer, has, room, now, run=run, alone=peer in self._suspects)
+        alone = peer in self._suspects
+        blocks = self.picker.pick(peer, has, room, now, run=run, alone=alone)
+        if alone and not blocks and not session.outstanding:
+            # Rather shared with a suspect than never finished: there may be nobody else.
+            blocks = self.picker.pick(peer, has, room, now, run=run)
         room -= sum(map(blocks_in, blocks))
         if room > 0 and now >= peer.retry_at:
             again = self.picker.pick_again(peer, has, room, now)
@@ -114,9 +117,9 @@ class Leeching:
         for peer in self._peers:
             outstanding = peer.session.outstanding
             if peer.pipeline.check(now, peer.session.last_block_at, peer.session.owed):
-                late = tuple(outstanding)[1:]
+                late = tuple(outstanding)
                 self._release(peer, late)
-                peer.session.cancel(late)
+                peer.session.cancel(late[1:])  # the first is left to it, to prove itself with
             self.top_up(peer, now)
         self.refill(now)
 

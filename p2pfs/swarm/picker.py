@@ -309,7 +309,13 @@ class Picker:
         return bool(progress.missing & mask)
 
     def released(self, source: Source, blocks: Iterable[BlockRequest]) -> None:
-        """`source` will not deliver `blocks`; those asked of nobody else are free again."""
+        """`source` will not deliver `blocks`; those asked of nobody else are free again.
+
+        Nor is any piece kept for `source` alone any longer.
+        """
+        for kept in self._in_progress.values():
+            if kept.exclusive is source:
+                kept.exclusive = None
         for block in blocks:
             progress = self._in_progress.get(block.piece)
             if progress is None:
@@ -327,7 +333,6 @@ class Picker:
             return
         del askers[number]
         progress.free |= 1 << number
-        progress.exclusive = None
         self._with_free[progress.piece] = progress
 
     def givers(self, piece: int) -> Sequence[Source | None]:

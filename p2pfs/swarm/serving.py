@@ -24,6 +24,7 @@ class Serving:
     def __init__(self, have: Bitfield, slots: int, rng: random.Random) -> None:
         self._have = have
         self._rng = rng
+        self._slots = slots
         self._choker = Choker(slots)
         self._order = ServeOrder(len(have))
         self._rechoke_at = 0.0
@@ -41,10 +42,15 @@ class Serving:
 
     def interest_changed(self, peer: Peer) -> None:
         """A slot falls free, or is asked for: decided at the next `tick`."""
-        if peer.session.peer_interested == peer.session.am_choking:
+        if peer.session.peer_interested == peer.session.am_choking or self._over_slots():
             self._rechoke_at = 0.0
         if not peer.session.peer_interested:
             peer.uploads.clear()
+
+    def _over_slots(self) -> bool:
+        sessions = [peer.session for peer in self._peers]
+        served = sum(1 for s in sessions if s.peer_interested and not s.am_choking)
+        return served > self._slots
 
     def requested(self, peer: Peer, block: BlockRequest) -> None:
         if self._have[block.piece] and not peer.session.am_choking:
