@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from p2pfs.errors import WireError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.extension import MAX_RUN_LENGTH, ExtendedHandshake
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
@@ -89,7 +88,7 @@ class Swarm:
         self.rng = random.Random(seed)
         self.latency = latency
         self.geometry = Geometry(pieces * blocks * BLOCK_LENGTH, blocks * BLOCK_LENGTH)
-        self.content = memoryview(self.rng.randbytes(self.geometry.total_length))
+        self.content = self.rng.randbytes(self.geometry.total_length)
         self.everybody: list[Node] = []
         self.nodes: list[Node] = []
         """Those who are there now."""
@@ -136,14 +135,15 @@ class Swarm:
     def connect(self, one: Node | Stranger, two: Node | Stranger) -> None:
         if one.id in two.banned or two.id in one.banned:
             return
-        ends = [End(node, self._peer(other)) for node, other in ((one, two), (two, one))]
+        extended = one.extended and two.extended
+        ends = [End(node, self._peer(other, extended)) for node, other in ((one, two), (two, one))]
         ends[0].other, ends[1].other = ends[1], ends[0]
         for end in ends:
             end.node.joined(end)
 
-    def _peer(self, node: Node | Stranger) -> Peer:
+    def _peer(self, node: Node | Stranger, extended: bool) -> Peer:
         now = self.clock.now
-        session = Session(self.geometry, now, extended=node.extended)
+        session = Session(self.geometry, now, extended=extended)
         return Peer(session, (f"10.0.0.{node.number}", 6881), node.id, now)
 
     def disconnect(self, end: End) -> None:
@@ -287,12 +287,8 @@ class Node:
         if not end.open:
             return
         now = self.clock.now
-        try:
-            events = end.peer.session.receive_data(data, now)
-            self._giver = end.peer.peer_id
-            self.transfer.receive(end.peer, events, now)
-        except WireError as error:
-            self._close(end, str(error))
+        self._giver = end.peer.peer_id
+        self.transfer.receive(end.peer, end.peer.session.receive_data(data, now), now)
         self._settle()
 
     def tick_on(self) -> None:
@@ -356,9 +352,10 @@ class Node:
         self._pushing = False
         limited = self._bucket.rate is not None
         for peer, end in list(self.ends.items()):
-            while peer.uploads and not limited and end.queued < SEND_AHEAD:
-                self.transfer.serving.serve(peer)
-                self._take_output(end)
+            if not limited and peer.uploads:
+                while peer.uploads and end.queued < SEND_AHEAD:
+                    self.transfer.serving.serve(peer)
+                    self._take_output(end)
             if peer.session.has_data_to_send:
                 self._take_output(end)
         if limited:
