@@ -55,6 +55,7 @@ class PieceStore:
         self._files = files
         self._digests = metainfo.pieces
         self._lock = threading.Lock()
+        self._writing = threading.Lock()  # the system makes writers of one file spin, not wait
         self._pool = HandlePool(files, self._open_pooled, max_open)
         self._sources = SourceCache(files, places.open_read, max_open)
         self._sized: set[int] = set()
@@ -174,7 +175,8 @@ class PieceStore:
             handle = self._pool.acquire(number)
             try:
                 part = view if len(spans) == 1 else view[place : place + length]
-                self._files.pwrite(handle, part, offset)
+                with self._writing:
+                    self._files.pwrite(handle, part, offset)
             finally:
                 self._pool.release(number)
             place += length
