@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
+from p2pfs.errors import StorageError
+
 __all__ = ["Disk"]
 
 WORKERS: Final = 2
@@ -28,10 +30,16 @@ class Disk:
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="p2pfs-disk")
         self._on_pressure = on_pressure
         self._waiting = 0
+        self._closed = False
         self.busy = False
 
     def run(self, weight: int, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """Run `call` on a worker; `weight` is the bytes of memory it holds on to."""
+        """Run `call` on a worker; `weight` is the bytes of memory it holds on to.
+
+        Raises `StorageError` once the pool is closed.
+        """
+        if self._closed:
+            raise StorageError("the client is closed")
         self._waiting += weight
         if not self.busy and self._waiting > HIGH_WATER:
             self.busy = True
@@ -49,4 +57,5 @@ class Disk:
 
     async def close(self) -> None:
         """Wait for the jobs at hand, without holding up the loop."""
+        self._closed = True
         await asyncio.to_thread(self._pool.shutdown, wait=True)

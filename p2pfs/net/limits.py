@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from p2pfs.net.stream import RECEIVE_BUFFER, Stream
-from p2pfs.swarm.rates import TokenBucket
+from p2pfs.swarm.rates import BURST, TokenBucket
 
 __all__ = ["DownLimit", "UpLimit"]
+
+LEAST_RECEIVE: Final = 64 * 1024
+"""Bytes that are saved up before the next are received: few large calls, not many small ones."""
 
 
 class DownLimit:
@@ -21,6 +25,7 @@ class DownLimit:
     def __init__(self, rate: float | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._bucket = TokenBucket(rate, self._loop.time())
+        self._least = 0.0 if rate is None else min(LEAST_RECEIVE, rate * BURST / 2)
         self._waiting: list[Stream] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -28,7 +33,10 @@ class DownLimit:
         """Bytes that may be received by one call now; 0 for none."""
         if self._bucket.rate is None:
             return RECEIVE_BUFFER
-        return int(min(self._bucket.available(self._loop.time()), RECEIVE_BUFFER))
+        available = self._bucket.available(self._loop.time())
+        if available < self._least:
+            return 0
+        return max(1, int(min(available, RECEIVE_BUFFER)))
 
     def took(self, amount: int, stream: Stream) -> None:
         """`amount` bytes came in; the stream is paused when that was all."""
@@ -44,7 +52,9 @@ class DownLimit:
         if stream not in self._waiting:
             self._waiting.append(stream)
         if self._timer is None:
-            delay = max(0.005, self._bucket.wait(self._loop.time()))
+            now = self._loop.time()
+            missing = self._least - self._bucket.available(now)
+            delay = max(0.005, missing / (self._bucket.rate or 1.0), self._bucket.wait(now))
             self._timer = self._loop.call_later(delay, self._wake)
 
     def _wake(self) -> None:

@@ -77,8 +77,9 @@ def bind_first_free(host: str | None, port: int, tries: int) -> list[socket.sock
     for candidate in range(port, last + 1):
         try:
             return bind_port(host, candidate)
-        except socket.gaierror as error:
-            raise ListenError(f"cannot listen on {host}: {error.strerror}") from error
+        except (socket.gaierror, ValueError) as error:  # ValueError: no host name at all
+            reason = str(error.strerror if isinstance(error, OSError) else error)
+            raise ListenError(f"cannot listen on {host!r}: {reason}") from error
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):

@@ -59,7 +59,8 @@ def _open_files() -> list[str]:
 
 def _threads() -> set[str]:
     """Threads but those of the loop's own pool, which end with the loop."""
-    return {one.name for one in threading.enumerate() if not one.name.startswith("asyncio_")}
+    pools = ("asyncio_", "uvloop_")
+    return {one.name for one in threading.enumerate() if not one.name.startswith(pools)}
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""Storage calls on worker threads: results, errors, back-pressure, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from p2pfs.errors import StorageError
+from p2pfs.net.disk import HIGH_WATER, LOW_WATER, Disk
+
+pytestmark = [
+    pytest.mark.loops("uvloop", "asyncio"),
+    pytest.mark.usefixtures("nothing_left"),
+]
+
+
+async def test_a_call_runs_on_another_thread_and_its_result_comes_back() -> None:
+    disk = Disk(lambda busy: None)
+
+    name = await disk.run(0, lambda: threading.current_thread().name)
+
+    assert name.startswith("p2pfs-disk")
+    await disk.close()
+
+
+async def test_what_a_call_raises_reaches_its_caller_alone() -> None:
+    disk = Disk(lambda busy: None)
+
+    def fail() -> None:
+        raise StorageError("no")
+
+    bad, good = disk.run(5, fail), disk.run(5, lambda: 1)
+
+    with pytest.raises(StorageError, match="no"):
+        await bad
+    assert await good == 1
+    await disk.close()
+
+
+async def test_too_many_bytes_at_the_disk_are_told_once_and_their_end_as_well() -> None:
+    told: list[bool] = []
+    disk = Disk(told.append)
+    gate = threading.Event()
+
+    jobs = [disk.run(1024 * 1024, gate.wait) for _ in range(HIGH_WATER // (1024 * 1024) + 3)]
+    during = (disk.busy, list(told))
+    gate.set()
+    await asyncio.gather(*jobs)
+
+    assert during == (True, [True])
+    assert told == [True, False]
+    assert not disk.busy
+    await disk.close()
+
+
+async def test_up_to_the_limit_nobody_is_held_up() -> None:
+    told: list[bool] = []
+    disk = Disk(told.append)
+
+    await asyncio.gather(disk.run(HIGH_WATER, int), disk.run(0, int))
+
+    assert told == []
+    assert LOW_WATER < HIGH_WATER
+    await disk.close()
+
+
+async def test_a_failed_call_gives_its_bytes_back() -> None:
+    told: list[bool] = []
+    disk = Disk(told.append)
+
+    with pytest.raises(ZeroDivisionError):
+        await disk.run(HIGH_WATER + 1, divmod, 1, 0)
+
+    assert told == [True, False]
+    await disk.close()
+
+
+async def test_closing_waits_for_the_calls_at_hand_without_holding_up_the_loop() -> None:
+    disk = Disk(lambda busy: None)
+    gate = threading.Event()
+    done: list[int] = []
+
+    def slow() -> None:
+        gate.wait()
+        done.append(1)
+
+    disk.run(0, slow)
+    closing = asyncio.create_task(disk.close())
+    await asyncio.sleep(0)
+    gate.set()  # reached only while the loop runs
+    await closing
+
+    assert done == [1]
+
+
+async def test_a_call_after_the_end_is_refused_with_a_storage_error() -> None:
+    disk = Disk(lambda busy: None)
+    await disk.close()
+
+    with pytest.raises(StorageError, match="closed"):
+        await disk.run(0, int)

@@ -1,0 +1,17 @@
+"""Waiting for what has no event of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+async def until(
+    condition: Callable[[], object], seconds: float = 15, what: Callable[[], object] | None = None
+) -> None:
+    """Return once `condition()` is true; after `seconds` fail, saying `what()`."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not condition():
+        assert loop.time() < end, f"not within {seconds} s" + (f": {what()}" if what else "")
+        await asyncio.sleep(0.005)
