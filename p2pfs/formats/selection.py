@@ -33,7 +33,9 @@ def parse_pieces(texts: Iterable[str], piece_count: int) -> set[int]:
             elif run := _RUN.fullmatch(word):
                 first, last = int(run[1]), int(run[2])
             else:
-                raise UsageError(f"{word!r} is not a piece or a run of pieces such as 3 or 3-9")
+                raise UsageError(
+                    f"{word[:40]!r} is not a piece or a run of pieces such as 3 or 3-9"
+                )
             if first > last:
                 raise UsageError(f"the run {word} goes backwards")
             if last >= piece_count:
@@ -71,7 +73,9 @@ def _bound(text: str, piece_count: int) -> int | tuple[int, int]:
     match = _SHARE.fullmatch(word)
     digits = "" if match is None else match["whole"] + (match["part"] or "")
     if match is None or not digits:
-        raise UsageError(f"{text!r} is neither a piece such as 7 nor a share such as 0.2 or 20%")
+        raise UsageError(
+            f"{text[:40]!r} is neither a piece such as 7 nor a share such as 0.2 or 20%"
+        )
     share = int(digits), 10 ** (len(match["part"] or "") + (2 if match["percent"] else 0))
     if share[0] > share[1]:
         raise UsageError(f"the share {word} is more than all: {_has(piece_count)}")

@@ -56,7 +56,8 @@ def test_a_peer_at_1_kb_a_second_costs_less_than_a_third_more_time(
     figures(
         f"{good} blocks at once, then 1 KB/s: {seconds[0]:.2f} s without it, "
         f"{seconds[1]:.2f} s beside it ({seconds[1] / seconds[0]:.2f} times); "
-        f"it still owed {account.owed} of {len(account.requested)} blocks asked of it; {state['wasted']} bytes came twice"
+        f"it still owed {account.owed} of {len(account.requested)} asked of it; "
+        f"{state['wasted']} bytes came twice"
     )
     assert lab.sha256(f"beside/{NAME}") == lab.sha256(f"seeds/{NAME}")
     assert account.requested

@@ -54,8 +54,8 @@ def test_the_blocks_that_a_stalled_peer_owes_come_from_another(
     came = account.haves.get(piece, float("nan")) - since
     figures(
         f"stalled {'inside' if inside else 'before'} block {begin // 16384} of piece {piece}: "
-        f"other requests taken back after {snubbed:.1f} s, the piece came from another after {came:.1f} s; "
-        f"{state['wasted']} bytes of {SIZE} came twice"
+        f"other requests taken back after {snubbed:.1f} s, the piece came from another after "
+        f"{came:.1f} s; {state['wasted']} bytes of {SIZE} came twice"
     )
     assert lab.sha256(f"output/{NAME}") == lab.sha256(f"seeds/{NAME}")
     assert snubbed <= 20.5
