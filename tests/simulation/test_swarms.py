@@ -59,16 +59,14 @@ def test_seeders_that_have_a_part_each_are_enough_together():
 
 
 def test_a_downloader_takes_from_every_seeder_at_once():
-    swarm = Swarm(pieces=40, blocks=8)
+    swarm = Swarm(pieces=128, blocks=16)
     seeders = [swarm.seeder() for _ in range(4)]
     leecher = swarm.leecher(down=20 * MB)
 
     seconds = swarm.run()
 
-    assert seconds <= 1.4 * swarm.size / (4 * MB)
-    assert all(0.15 < node.uploaded / swarm.size < 0.4 for node in seeders), (
-        "each gives about its quarter"
-    )
+    assert seconds <= 1.15 * swarm.size / (4 * MB)
+    assert all(0.2 < node.uploaded / swarm.size < 0.3 for node in seeders)
     assert duplicates([leecher]) <= 0.05
 
 
@@ -120,15 +118,29 @@ def test_a_limited_seeder_gives_hardly_more_than_one_copy_to_eight(record_proper
     assert over <= 1.5
 
 
-def test_rarest_first_spreads_the_pieces():
-    swarm, _, leechers = limited_seeder_and_eight()
+def test_what_a_seeder_sends_is_spread_over_pieces_that_nobody_had():
+    swarm, seeder, leechers = limited_seeder_and_eight()
 
     swarm.run(lambda: sum(node.have.count for node in leechers) >= 8 * 64 / 2)
 
-    copies = swarm.copies()
-    assert min(copies) >= 2, "after half of the bytes every piece has left the seeder"
+    sent = seeder.uploaded / swarm.geometry.piece_length
+    spread = {piece for node in leechers for piece in node.have}
+    assert len(spread) >= 0.75 * sent
     assert len({bytes(node.have.raw) for node in leechers}) == 8
-    assert max(copies) - min(copies) <= 7
+
+
+def test_a_source_is_asked_for_its_rarest_pieces_first():
+    swarm = Swarm(pieces=60, blocks=4)
+    for _ in range(3):
+        swarm.seeder(range(40))
+    complete = swarm.seeder()
+    leecher = swarm.leecher()
+
+    swarm.run(lambda: leecher.blocks_from(complete) >= 40)
+
+    given = [block.piece for _, giver, block in leecher.received if giver == complete.id]
+    rare = sum(piece >= 40 for piece in given)
+    assert rare >= 0.8 * len(given), "the rest belongs to pieces that were begun elsewhere"
 
 
 def test_duplicates_are_few_where_uplinks_are_what_is_short():
@@ -263,21 +275,16 @@ def test_leechers_whose_seeder_leaves_level_idle_and_finish_when_it_returns():
     swarm = Swarm(pieces=64, blocks=8)
     seeder = swarm.seeder()
     leechers = swarm.leechers(6)
-    swarm.run(
-        lambda: (
-            len(swarm.union() if not seeder.present else seeder.have) == 64
-            and sum(node.have.count for node in leechers) >= 6 * 64 / 2
-        )
-    )
+    swarm.run(lambda: len({piece for node in leechers for piece in node.have}) >= 32)
     swarm.go(seeder)
 
-    swarm.run(lambda: all(set(node.have) == swarm.union() for node in leechers), limit=60)
-    if len(swarm.union()) < 64:
-        before = [len(node.received) for node in leechers]
-        swarm.run_for(30)
-        assert [len(node.received) for node in leechers] == before
-        swarm.come(seeder)
-    swarm.run(limit=60)
+    swarm.run(lambda: all(set(node.have) == swarm.union() for node in leechers), limit=30)
+    before = [len(node.received) for node in leechers]
+    swarm.run_for(30)
+    assert len(swarm.union()) < 64
+    assert [len(node.received) for node in leechers] == before
+    swarm.come(seeder)
+    swarm.run(limit=20)
 
 
 def test_pieces_that_nobody_has_are_named_and_come_when_somebody_does():
@@ -293,15 +300,15 @@ def test_pieces_that_nobody_has_are_named_and_come_when_somebody_does():
     assert leechers[0].transfer.leeching.picker.unavailable() == []
 
 
-def test_the_end_game_doubles_few_blocks():
-    swarm = Swarm(pieces=16, blocks=16)
+def test_the_end_game_waits_for_no_slow_peer_and_doubles_few_blocks():
+    swarm = Swarm(pieces=64, blocks=16)
     for up in (2 * MB, MB, 300 * KB, 100 * KB):
         swarm.seeder(up=up)
     leecher = swarm.leecher()
 
     seconds = swarm.run()
 
-    assert seconds <= 1.35 * swarm.size / (3.4 * MB)
+    assert seconds <= 1.2 * swarm.size / (3.4 * MB)
     assert duplicates([leecher]) <= 0.05
 
 
