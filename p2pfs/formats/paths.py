@@ -39,6 +39,8 @@ PORTABLE: Final = sys.platform in ("win32", "cygwin", "darwin")
 content keeps its own names, so that a shared folder arrives as it was."""
 
 MAX_COMPONENT_BYTES = 255
+MAX_NAME_LENGTH = 4096
+"""Bytes (or characters) of a name as it comes; up to here it is cut, beyond it is refused."""
 MAX_DEPTH = 64
 MAX_PATH_BYTES = 4000
 MAX_DIRECTORIES = 200_000
@@ -68,8 +70,12 @@ def safe_component(name: bytes | str) -> str:
 
     Bytes are read as UTF-8; a byte that is none becomes `%XX`, so that names in older
     encodings stay apart. Raises `MetainfoError` for an empty name, `.`, `..`, a slash or
-    backslash, a control character, and a drive letter with its colon.
+    backslash, a control character, a drive letter with its colon, and more than 4,096 bytes.
     """
+    if len(name) > MAX_NAME_LENGTH:
+        raise MetainfoError(
+            f"a name of {len(name)} bytes is longer than the {MAX_NAME_LENGTH} accepted"
+        )
     if isinstance(name, bytes):
         try:
             text = name.decode()

@@ -97,6 +97,7 @@ NAMES: Sequence[Hostile] = [
         (b"two\nlines", r"'\n' in it"),
         (b"\x1b]0;title\x07", r"'\x1b' in it"),
         (b"del\x7f", r"'\x7f' in it"),
+        (b"\xff" * 5000, "longer than"),
         (7, "not a string"),
         ([b"a", b"b"], "not a string"),
         (None, "missing"),
