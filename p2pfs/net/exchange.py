@@ -22,6 +22,7 @@ from p2pfs.geometry import BlockRequest, PeerId
 from p2pfs.net.connection import Connection
 from p2pfs.net.disk import Disk
 from p2pfs.net.limits import UpLimit
+from p2pfs.net.readahead import ReadAhead
 from p2pfs.storage.assembler import Assembler
 from p2pfs.storage.hashing import block_digests
 from p2pfs.storage.pieces import PieceStore
@@ -97,6 +98,7 @@ class Exchange:
         )
         self.transfer = Transfer(self._geometry, store.verified.copy(), rng, wanted=wanted)
         self.connections: dict[Peer, Connection] = {}
+        self._readahead = ReadAhead(store, disk, self.push_soon)
         self._contents: dict[int, _Content] = {}
         self._pushing = False
         self._spilled: dict[int, list[asyncio.Future[None]]] = {}
@@ -190,21 +192,21 @@ class Exchange:
         self._pushing = False
         limited = self._up_limit.limited
         for peer, connection in list(self.connections.items()):
-            if peer.uploads and not limited:
-                self._serve(peer, connection)
+            served = not limited and bool(peer.uploads) and self._serve(peer, connection)
             if peer.session.has_data_to_send:
                 self._send(peer, connection)
-            if peer.uploads and not limited and connection.stream.queued < SEND_AHEAD:
+            if served and peer.uploads and connection.stream.queued < SEND_AHEAD:
                 self.push_soon()  # the system took it all: go on after the others' turn
         if limited:
             self._up_limit.pump()
 
-    def _serve(self, peer: Peer, connection: Connection) -> None:
-        """Answer as many requests as the stream has room for."""
-        queued = connection.stream.queued
-        serve = self.transfer.serving.serve
-        while queued < SEND_AHEAD and peer.uploads:
-            queued += serve(peer)
+    def _serve(self, peer: Peer, connection: Connection) -> bool:
+        """Answer as many requests as the stream has room for; whether there were any."""
+        queued = before = connection.stream.queued
+        serving, ready = self.transfer.serving, self._readahead.ready
+        while queued < SEND_AHEAD and (length := serving.serve(peer, ready)):
+            queued += length
+        return queued > before
 
     def serve_one(self) -> int:
         """Answer the most useful request at hand; its bytes, 0 when there is none to answer."""
@@ -213,7 +215,7 @@ class Exchange:
             for peer, connection in self.connections.items()
             if peer.uploads and connection.stream.queued < SEND_AHEAD
         ]
-        served = self.transfer.serving.serve_best(ready)
+        served = self.transfer.serving.serve_best(ready, self._readahead.ready)
         if served is None:
             return 0
         peer, length = served

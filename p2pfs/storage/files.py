@@ -162,6 +162,18 @@ class Files(Names):
             return True
         return True
 
+    def in_memory(self, fd: int, offset: int) -> bool:
+        """Whether the byte at `offset` can be read without waiting; True when none can tell."""
+        if not hasattr(os, "RWF_NOWAIT"):
+            return True
+        try:
+            os.preadv(fd, (bytearray(1),), offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:  # not every file system can tell, and a real error shows when reading
+            return True
+        return True
+
     def advise(self, handle: OpenFile, offset: int, length: int) -> None:
         """Hint that a range is about to be read."""
         if hasattr(os, "posix_fadvise"):

@@ -225,6 +225,18 @@ class PieceStore:
         self._fill(file_index, memoryview(data), offset)
         return bytes(data)
 
+    def is_warm(self, index: int, begin: int, length: int) -> bool:
+        """Whether a range is in memory, as far as its first and last byte tell.
+
+        True also where the system cannot tell. Does not wait for the disk. Raises
+        `StorageError` when a file cannot be opened.
+        """
+        return all(
+            self._files.in_memory(self.source(number).fileno(), place)
+            for number, offset, count in self.layout.spans(index, begin, length)
+            for place in (offset, offset + count - 1)
+        )
+
     def warm(self, index: int, begin: int, length: int) -> None:
         """Bring a range into memory (the page cache), so that sending it will not wait."""
         for _ in self._chunks(self.layout.spans(index, begin, length)):

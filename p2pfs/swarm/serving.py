@@ -7,7 +7,7 @@ choked peer has no requests queued.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BlockRequest
@@ -15,7 +15,10 @@ from p2pfs.swarm.choker import RECHOKE_EVERY, Candidate, Choker
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.seeding import ServeOrder
 
-__all__ = ["Serving"]
+__all__ = ["Ready", "Serving"]
+
+Ready = Callable[[int], bool]
+"""Whether a piece can be sent now; if not, it is asked again later."""
 
 
 class Serving:
@@ -59,30 +62,33 @@ class Serving:
     def cancelled(self, peer: Peer, block: BlockRequest) -> None:
         peer.uploads.cancel(block)
 
-    def serve(self, peer: Peer) -> int:
-        """Send one block to `peer` if it asked for any; the bytes it takes, else 0."""
-        uploads = peer.uploads
-        if not uploads:
+    def serve(self, peer: Peer, ready: Ready) -> int:
+        """Send one block to `peer`: the bytes it takes, 0 when there is none to send now."""
+        if not peer.uploads:
             return 0
-        return self._send(peer, self._order.best(peer, uploads)[1])
+        piece = self._order.best(peer, peer.uploads)[1]
+        return self._send(peer, piece) if ready(piece) else 0
 
-    def serve_best(self, peers: Iterable[Peer]) -> tuple[Peer, int] | None:
+    def serve_best(self, peers: Iterable[Peer], ready: Ready) -> tuple[Peer, int] | None:
         """Send the most useful block that any of `peers` asked for: to whom, and its bytes."""
         chosen = self._order.choose((peer, peer.uploads) for peer in peers)
         if chosen is None:
             return None
         peer, piece = chosen
         assert isinstance(peer, Peer)
-        return peer, self._send(peer, piece)
+        return (peer, self._send(peer, piece)) if ready(piece) else None
 
     def _send(self, peer: Peer, piece: int) -> int:
         block = peer.uploads.take(piece)
-        if not self._have[piece]:
-            return 0
         self._order.gave(peer, piece)
         peer.session.send_block(block)
         peer.up.add(block.length)
         return block.length
+
+    def lost(self, piece: int) -> None:
+        """`piece` is not had any more: nobody is sent any of it."""
+        for peer in self._peers:
+            peer.uploads.drop(piece)
 
     def tick(self, now: float, *, seeding: bool) -> None:
         """Rechoke when it is due, or when a slot fell free."""

@@ -137,6 +137,7 @@ class Transfer:
         """
         if self.have.discard(piece):
             self.leeching.picker.lost(piece)
+            self.serving.lost(piece)
 
     def tick(self, now: float) -> None:
         """To be called a few times a second: timeouts, rates, choking, late requests."""

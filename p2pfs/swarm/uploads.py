@@ -70,6 +70,10 @@ class UploadQueue:
             del self._pieces[piece]
         return block
 
+    def drop(self, piece: int) -> None:
+        """Forget every request for `piece`."""
+        self._length -= len(self._pieces.pop(piece, ()))
+
     def clear(self) -> None:
         self._pieces.clear()
         self._length = 0

@@ -41,6 +41,11 @@ EVERYTHING: Final = "everything"
 Have = Iterable[int] | str
 
 
+def in_memory(piece: int) -> bool:
+    """Every piece can be sent at once: the disks are not simulated."""
+    return True
+
+
 class Clock:
     """What happens when, in virtual seconds."""
 
@@ -354,7 +359,7 @@ class Node:
         for peer, end in list(self.ends.items()):
             if not limited and peer.uploads:
                 while peer.uploads and end.queued < SEND_AHEAD:
-                    self.transfer.serving.serve(peer)
+                    self.transfer.serving.serve(peer, in_memory)
                     self._take_output(end)
             if peer.session.has_data_to_send:
                 self._take_output(end)
@@ -365,7 +370,7 @@ class Node:
         """Answer the most useful requests at hand as fast as the limit allows."""
         while self._bucket.available(self.clock.now) > 0:
             ready = [p for p, end in self.ends.items() if p.uploads and end.queued < SEND_AHEAD]
-            served = self.transfer.serving.serve_best(ready)
+            served = self.transfer.serving.serve_best(ready, in_memory)
             if served is None:
                 return
             peer, length = served
