@@ -325,10 +325,10 @@ class Node:
         elif isinstance(effect, Completed):
             self.completed_at = self.clock.now
         elif isinstance(effect, Close):
+            if effect.banned:
+                self.banned.add(effect.peer.peer_id)
             end = self.ends.get(effect.peer)
             if end is not None:
-                if effect.banned:
-                    self.banned.add(effect.peer.peer_id)
                 self._close(end, effect.reason)
 
     def _close(self, end: End, reason: str) -> None:
@@ -483,6 +483,11 @@ def deliver(swarm: Swarm, end: End, data: bytes) -> None:
     node, clock = end.node, swarm.clock
     node.down_free_at = max(clock.now + swarm.latency, node.down_free_at) + len(data) / node.down
     clock.at(node.down_free_at, node.receive, end, data)
+
+
+def _always(piece: int) -> bool:
+    """Content is always at hand."""
+    return True
 
 
 def _digests(data: bytearray) -> list[bytes]:
