@@ -57,8 +57,8 @@ ID_CANCEL: Final = 8
 ID_PORT: Final = 9  # BEP 5
 ID_EXTENDED: Final = 20  # BEP 10
 
-MAX_EXTENDED: Final = 1024 * 1024
-"""Bytes of one extended message, as libtorrent allows."""
+MAX_EXTENDED: Final = 64 * 1024
+"""Bytes of one extended message: more than any that is defined has (BEP 9: 16 KiB and a bit)."""
 
 KEEP_ALIVE: Final = b"\0\0\0\0"
 CHOKE: Final = b"\0\0\0\1\0"

@@ -41,6 +41,9 @@ SEND_AHEAD: Final = 256 * 1024
 
 T = TypeVar("T")
 
+MAX_UNREAD: Final = 4 * SEND_AHEAD
+"""Bytes queued on a stream that no peer who reads leaves lying."""
+
 MAX_PEERS: Final = 400
 RETRY_WRITES: Final = 5.0
 
@@ -233,6 +236,8 @@ class Exchange:
                     stream.write(item)
             stream.flush()
             peer.session.sent(self._loop.time())
+            if stream.queued > MAX_UNREAD:
+                connection.close("does not read what it is sent")
         except StorageError as error:
             connection.close(str(error))
 
@@ -262,12 +267,13 @@ class Exchange:
             self._close_peer(effect)
 
     def _close_peer(self, effect: Close) -> None:
-        connection = self.connections.get(effect.peer)
+        peer = effect.peer
+        if effect.banned:  # also when it has left: it may come back
+            log.warning("%s is banned: %s", peer.address, effect.reason)
+            self._owner.ban(peer.address[0], peer.peer_id)
+        connection = self.connections.get(peer)
         if connection is None:
             return
-        if effect.banned:
-            log.warning("%s is banned: %s", connection.address, effect.reason)
-            self._owner.ban(connection.address[0], effect.peer.peer_id)
         if effect.redundant:
             self._owner.nothing_to_exchange(connection)
         connection.close(effect.reason)
@@ -318,7 +324,9 @@ class Exchange:
         piece = effect.piece
         writes = self._spilled.pop(piece)
         try:
-            await asyncio.gather(*writes)
+            for outcome in await asyncio.gather(*writes, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
             right, found = await self._on_disk(
                 0, _check_written, self._store, piece, effect.digests
             )
@@ -358,7 +366,7 @@ class Exchange:
 
     async def _write_again(self, piece: int) -> None:
         buffer = self._unwritten.pop(piece)
-        await self._verify_buffer(piece, buffer, digests=False)
+        await self._verify_buffer(piece, buffer, digests=True)
         if piece not in self._unwritten:
             if self._unwritten:
                 self._retry_writes()
@@ -384,6 +392,8 @@ class Exchange:
         for buffer in self._unwritten.values():
             self._assembler.release(buffer)
         self._unwritten.clear()
+        for piece in self.transfer.leeching.picker.in_progress():
+            self._assembler.drop((self, piece))
 
 
 class _Content:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
+from p2pfs.formats.bitfield import Bitfield
+
 __all__ = ["RarityOrder"]
 
 
@@ -23,6 +25,7 @@ class RarityOrder:
         self._rng = rng
         self._count = [0] * piece_count
         self._order = list(open_pieces)
+        self._open = Bitfield.of(piece_count, self._order)
         rng.shuffle(self._order)
         self._place = [-1] * piece_count
         for place, piece in enumerate(self._order):
@@ -39,9 +42,52 @@ class RarityOrder:
         """Open pieces, rarest first. Do not change the order while iterating."""
         return iter(self._order)
 
+    def of(self, has: Bitfield) -> Iterator[int]:
+        """The open pieces in `has`, rarest first. Do not change the order while iterating."""
+        if has.complete:
+            yield from self._order
+            return
+        both = has & self._open
+        if both.count * 8 < len(self._order):
+            yield from sorted(both, key=self._place.__getitem__)
+        else:
+            for piece in self._order:
+                if both[piece]:
+                    yield piece
+
     def count(self, piece: int) -> int:
         """Peers, of those not counted apart, that have `piece`."""
         return self._count[piece]
+
+    def increase_all(self, has: Bitfield) -> None:
+        """One peer more has every piece in `has`."""
+        self._change_all(has, 1)
+
+    def decrease_all(self, has: Bitfield) -> None:
+        """One peer fewer has every piece in `has`."""
+        self._change_all(has, -1)
+
+    def _change_all(self, has: Bitfield, change: int) -> None:
+        if has.count * 16 < len(self._order):
+            move = self.increase if change > 0 else self.decrease
+            for piece in has:
+                move(piece)
+            return
+        counts = self._count
+        for piece in has:
+            counts[piece] += change
+        self._sort()
+
+    def _sort(self) -> None:
+        """Put all in order anew; equals keep the random order that they had."""
+        counts, order, start = self._count, self._order, self._start
+        order.sort(key=counts.__getitem__)
+        start[:] = [0]
+        for place, piece in enumerate(order):
+            self._place[piece] = place
+            while len(start) <= counts[piece]:
+                start.append(place)
+        start.append(len(order))
 
     def increase(self, piece: int) -> None:
         """One peer more has `piece`."""
@@ -68,7 +114,7 @@ class RarityOrder:
 
     def open(self, piece: int) -> None:
         """`piece` may be begun (again)."""
-        if self._place[piece] >= 0:
+        if not self._open.add(piece):
             return
         count = self._count[piece]
         self._level(count + 1)
@@ -86,9 +132,9 @@ class RarityOrder:
 
     def close(self, piece: int) -> None:
         """`piece` is not to be begun: it is in progress, done, or not wanted."""
-        hole = self._place[piece]
-        if hole < 0:
+        if not self._open.discard(piece):
             return
+        hole = self._place[piece]
         start = self._start
         for level in range(self._count[piece] + 1, len(start)):
             last = start[level] - 1

@@ -20,6 +20,9 @@ from p2pfs.swarm.session import BlockArrived
 
 __all__ = ["Leeching"]
 
+GIVE_UP_AFTER = 60.0
+"""Seconds without a block after which a snubbed peer is asked for another one."""
+
 RETRY_AFTER = 0.25
 """Seconds between two searches for end-game blocks at one peer that has room."""
 
@@ -120,6 +123,8 @@ class Leeching:
                 late = tuple(outstanding)
                 self._release(peer, late)
                 peer.session.cancel(late[1:])  # the first is left to it, to prove itself with
+            elif peer.pipeline.snubbed and now - peer.session.last_block_at >= GIVE_UP_AFTER:
+                peer.session.cancel(tuple(outstanding))  # it may have dropped that: ask afresh
             self.top_up(peer, now)
         self.refill(now)
 
@@ -183,7 +188,7 @@ class Leeching:
 
     def _condemn(self, guilty: set[object]) -> None:
         for peer in guilty:
-            if isinstance(peer, Peer) and peer in self._peers:
+            if isinstance(peer, Peer):
                 reason = "sent data that fails the hash"
                 self.effects.append(Close(peer, reason, banned=True))
         self._suspects = self._blame.suspects()

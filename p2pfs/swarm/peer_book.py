@@ -80,7 +80,7 @@ class PeerBook:
     def connected(self, address: Address) -> None:
         """A session with whoever listens at `address` is running, whoever dialled."""
         entry = self._entries.setdefault(address, _Entry(0.0))
-        entry.dialling, entry.connected, entry.failures = False, True, 0
+        entry.dialling, entry.connected = False, True
 
     def disconnected(self, address: Address, now: float, *, failed: bool) -> None:
         """A dial or a session to `address` ended; `failed`: with nothing gained."""

@@ -126,8 +126,7 @@ class Picker:
         if has.complete:
             self._sources_with_all += 1
             return
-        for piece in has:
-            self._order.increase(piece)
+        self._order.increase_all(has)
 
     def source_has(self, piece: int) -> None:
         """A source got `piece`. Sources that were complete at `source_joined` send none."""
@@ -138,8 +137,7 @@ class Picker:
         if joined_complete:
             self._sources_with_all -= 1
             return
-        for piece in has:
-            self._order.decrease(piece)
+        self._order.decrease_all(has)
 
     def availability(self, piece: int) -> int:
         """Sources that have `piece`."""
@@ -187,12 +185,11 @@ class Picker:
         if self._order:
             begun = []
             room = count
-            for piece in self._order:
-                if has[piece]:
-                    begun.append(piece)
-                    room -= self._geometry.block_count(piece)
-                    if room <= 0:
-                        break
+            for piece in self._order.of(has):
+                begun.append(piece)
+                room -= self._geometry.block_count(piece)
+                if room <= 0:
+                    break
             for piece in begun:
                 progress = self._begin(piece)
                 if alone or piece in self._exclusive_next:
@@ -337,6 +334,10 @@ class Picker:
         del askers[number]
         progress.free |= 1 << number
         self._with_free[progress.piece] = progress
+
+    def in_progress(self) -> list[int]:
+        """The pieces begun and not yet had."""
+        return list(self._in_progress)
 
     def givers(self, piece: int) -> Sequence[Source | None]:
         """Who gave each block of a piece in progress or being checked."""

@@ -32,6 +32,12 @@ class Pipeline:
         self._depth = min(START_DEPTH, limit)
         self.snubbed = False
 
+    def limit(self, requests: int) -> None:
+        """The peer queues `requests` (1 or more) at most."""
+        self._limit = min(MAX_DEPTH, requests)
+        self._least = min(MIN_DEPTH, self._limit)
+        self._depth = min(self._depth, self._limit)
+
     @property
     def depth(self) -> int:
         """Blocks that may be outstanding now; 1 for a snubbed peer."""

@@ -8,11 +8,14 @@ whoever got the first (the effect of BEP 16 without hiding pieces from anyone).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from p2pfs.swarm.uploads import UploadQueue
 
-__all__ = ["ServeOrder"]
+__all__ = ["Ready", "ServeOrder"]
+
+Ready = Callable[[int], bool]
+"""Whether a piece can be sent now; if not, it is asked again later."""
 
 
 class ServeOrder:
@@ -41,15 +44,20 @@ class ServeOrder:
                     break
         return best, piece
 
-    def choose(self, queues: Iterable[tuple[Hashable, UploadQueue]]) -> tuple[Hashable, int] | None:
-        """The peer to serve next and the piece, among `queues`; the first of equals."""
+    def choose(
+        self, queues: Iterable[tuple[Hashable, UploadQueue]], ready: Ready
+    ) -> tuple[Hashable, int] | None:
+        """The peer to serve next and the piece, among `queues`; the first of equals.
+
+        Peers whose best piece is not ready are passed over.
+        """
         chosen: tuple[Hashable, int] | None = None
         lowest = -1
         for peer, queue in queues:
             if not queue:
                 continue
             cost, piece = self.best(peer, queue)
-            if chosen is None or cost < lowest:
+            if (chosen is None or cost < lowest) and ready(piece):
                 chosen, lowest = (peer, piece), cost
                 if cost == 0:
                     break

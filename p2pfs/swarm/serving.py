@@ -7,18 +7,15 @@ choked peer has no requests queued.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BlockRequest
 from p2pfs.swarm.choker import RECHOKE_EVERY, Candidate, Choker
 from p2pfs.swarm.peer import Peer
-from p2pfs.swarm.seeding import ServeOrder
+from p2pfs.swarm.seeding import Ready, ServeOrder
 
-__all__ = ["Ready", "Serving"]
-
-Ready = Callable[[int], bool]
-"""Whether a piece can be sent now; if not, it is asked again later."""
+__all__ = ["Serving"]
 
 
 class Serving:
@@ -31,6 +28,7 @@ class Serving:
         self._choker = Choker(slots)
         self._order = ServeOrder(len(have))
         self._rechoke_at = 0.0
+        self._fill = False
         self._peers: list[Peer] = []
 
     def joined(self, peer: Peer) -> None:
@@ -40,20 +38,23 @@ class Serving:
         self._peers.remove(peer)
         peer.uploads.clear()
         self._order.forget(peer)
-        if not peer.session.am_choking:
-            self._rechoke_at = 0.0
+        self._fill = True
 
     def interest_changed(self, peer: Peer) -> None:
-        """A slot falls free, or is asked for: decided at the next `tick`."""
-        if peer.session.peer_interested == peer.session.am_choking or self._over_slots():
-            self._rechoke_at = 0.0
+        """A slot falls free, or is asked for: given away at the next `tick`."""
         if not peer.session.peer_interested:
             peer.uploads.clear()
+        elif not peer.session.am_choking and self._served() > self._slots:
+            self._choke(peer)  # unchoked while that cost nothing
+        self._fill = True
 
-    def _over_slots(self) -> bool:
+    def _served(self) -> int:
         sessions = [peer.session for peer in self._peers]
-        served = sum(1 for s in sessions if s.peer_interested and not s.am_choking)
-        return served > self._slots
+        return sum(1 for s in sessions if s.peer_interested and not s.am_choking)
+
+    def _choke(self, peer: Peer) -> None:
+        peer.session.choke()
+        peer.uploads.clear()
 
     def requested(self, peer: Peer, block: BlockRequest) -> None:
         if self._have[block.piece] and not peer.session.am_choking:
@@ -71,12 +72,12 @@ class Serving:
 
     def serve_best(self, peers: Iterable[Peer], ready: Ready) -> tuple[Peer, int] | None:
         """Send the most useful block that any of `peers` asked for: to whom, and its bytes."""
-        chosen = self._order.choose((peer, peer.uploads) for peer in peers)
+        chosen = self._order.choose(((peer, peer.uploads) for peer in peers), ready)
         if chosen is None:
             return None
         peer, piece = chosen
         assert isinstance(peer, Peer)
-        return (peer, self._send(peer, piece)) if ready(piece) else None
+        return peer, self._send(peer, piece)
 
     def _send(self, peer: Peer, piece: int) -> int:
         block = peer.uploads.take(piece)
@@ -91,28 +92,38 @@ class Serving:
             peer.uploads.drop(piece)
 
     def tick(self, now: float, *, seeding: bool) -> None:
-        """Rechoke when it is due, or when a slot fell free."""
-        if now < self._rechoke_at or not self._peers:
-            return
-        self._rechoke_at = now + RECHOKE_EVERY
-        chosen = self._choker.choose(
-            [
-                Candidate(
-                    key=peer,
-                    interested=peer.session.peer_interested,
-                    unchoked=not peer.session.am_choking,
-                    rate=(peer.up if seeding else peer.down).rate(now),
-                    snubbed=peer.pipeline.snubbed and not seeding,
-                    connected_for=now - peer.connected_at,
-                )
-                for peer in self._peers
-            ],
-            now,
-            self._rng,
-        )
+        """Rechoke when it is due; between that only give free slots away."""
+        if now >= self._rechoke_at:
+            self._rechoke_at = now + RECHOKE_EVERY
+            self._rechoke(now, seeding)
+        elif self._fill:
+            self._fill_slots()
+        self._fill = False
+
+    def _fill_slots(self) -> None:
+        free = self._slots - self._served()
+        for peer in self._peers:
+            if free <= 0:
+                return
+            if peer.session.peer_interested and peer.session.am_choking:
+                peer.session.unchoke()
+                free -= 1
+
+    def _rechoke(self, now: float, seeding: bool) -> None:
+        candidates = [
+            Candidate(
+                key=peer,
+                interested=peer.session.peer_interested,
+                unchoked=not peer.session.am_choking,
+                rate=(peer.up if seeding else peer.down).rate(now),
+                snubbed=peer.pipeline.snubbed and not seeding,
+                connected_for=now - peer.connected_at,
+            )
+            for peer in self._peers
+        ]
+        chosen = self._choker.choose(candidates, now, self._rng)
         for peer in self._peers:
             if peer in chosen:
                 peer.session.unchoke()
             elif not peer.session.am_choking:
-                peer.session.choke()
-                peer.uploads.clear()
+                self._choke(peer)

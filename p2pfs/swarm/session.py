@@ -40,6 +40,9 @@ SILENCE_LIMIT: Final = 125.0
 TAKEN_BACK: Final = 1000
 """Requests taken back (cancelled, or discarded by a choke) whose blocks are still welcome."""
 
+INTRODUCTIONS: Final = 8
+"""Extended handshakes that a peer may send before more of them count as breaches."""
+
 STRIKES: Final = 64
 """Harmless breaches (unasked blocks, requests that cannot be served) borne before closing."""
 
@@ -145,6 +148,7 @@ class Session:
         self._out: list[bytes | BlockRequest] = []
         self._taken_back: dict[BlockRequest, None] = {}
         self._strikes = 0
+        self._introductions = 0
         self._bitfield_allowed = True
         self._breached = False
 
@@ -233,11 +237,14 @@ class Session:
             raise WireError("an extended message that was not negotiated")
         if message.id != extension.HANDSHAKE_ID:
             return None
+        self._introductions += 1
         try:
             handshake = extension.parse(message.payload)
         except WireError as error:
             self._strike(str(error))
             return None
+        if self._introductions > INTRODUCTIONS:
+            self._strike("extended handshakes")
         self.run_length = handshake.run_length
         self._decoder.max_block = max(self._decoder.max_block, handshake.run_length)
         return PeerExtended(handshake)

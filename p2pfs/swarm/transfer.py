@@ -101,14 +101,15 @@ class Transfer:
                 leeching.choked(peer, event.lost)
             elif isinstance(event, InterestChanged):
                 serving.interest_changed(peer)
-                serving.tick(now, seeding=self.finished)
             elif isinstance(event, PeerExtended):
+                peer.pipeline.limit(event.handshake.reqq)
                 leeching.effects.append(Learned(peer, event.handshake))
             elif isinstance(event, Breached):
                 leeching.effects.append(Close(peer, event.reason))
             else:
                 assert isinstance(event, PeerUnchoked)
                 peer.pipeline.snubbed = False
+        serving.tick(now, seeding=self.finished)
         leeching.top_up(peer, now)
         leeching.refill(now)
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from p2pfs.formats.bitfield import Bitfield
 from p2pfs.swarm.availability import RarityOrder
 
 
@@ -164,3 +165,32 @@ def test_any_counts_are_sorted_whoever_announces_first(counts, seed):
         order.increase(piece)
 
     assert [counts[piece] for piece in order] == sorted(counts)
+
+
+def test_many_pieces_at_once_come_to_the_same_order_as_one_by_one():
+    has = Bitfield.of(64, range(0, 64, 3))
+    slowly, at_once = (RarityOrder(64, range(64), random.Random(1)) for _ in range(2))
+
+    for piece in has:
+        slowly.increase(piece)
+    at_once.increase_all(has)
+
+    assert [slowly.count(p) for p in range(64)] == [at_once.count(p) for p in range(64)]
+    for order in (slowly, at_once):
+        assert [order.count(p) for p in order] == sorted(order.count(p) for p in range(64))
+    at_once.decrease_all(has)
+    at_once.increase(5)
+    assert list(at_once)[-1] == 5
+
+
+def test_only_what_a_source_has_is_offered_rarest_first():
+    order = RarityOrder(64, range(64), random.Random(1))
+    for piece in (7, 9):
+        order.increase(piece)
+    order.close(8)
+
+    assert list(order.of(Bitfield.of(64, [8]))) == []
+    assert list(order.of(Bitfield.of(64, [7, 8, 10]))) == [10, 7]
+    assert sorted(order.of(Bitfield.full(64))) == sorted(set(range(64)) - {8})
+    most = Bitfield.of(64, range(1, 64))
+    assert list(order.of(most)) == [p for p in order if p in most]

@@ -9,6 +9,10 @@ from p2pfs.swarm.uploads import UploadQueue
 A, B, C = "a", "b", "c"
 
 
+def in_memory(piece: int) -> bool:
+    return True
+
+
 def asks(*pieces: int, blocks: int = 2) -> UploadQueue:
     queue = UploadQueue()
     for piece in pieces:
@@ -50,16 +54,23 @@ def test_among_equals_the_piece_that_was_asked_for_first_goes_first():
 def test_of_several_peers_the_one_that_gets_a_first_copy_is_served():
     order = given((A, 0), (A, 1))
 
-    assert order.choose([(B, asks(0, 1)), (C, asks(0, 2))]) == (C, 2)
+    assert order.choose([(B, asks(0, 1)), (C, asks(0, 2))], in_memory) == (C, 2)
 
 
 def test_of_several_equals_the_first_peer_is_served():
-    assert given().choose([(A, UploadQueue()), (B, asks(1)), (C, asks(2))]) == (B, 1)
+    assert given().choose([(A, UploadQueue()), (B, asks(1)), (C, asks(2))], in_memory) == (B, 1)
 
 
 def test_nobody_is_served_when_nobody_asks():
-    assert given().choose([]) is None
-    assert given().choose([(A, UploadQueue())]) is None
+    assert given().choose([], in_memory) is None
+    assert given().choose([(A, UploadQueue())], in_memory) is None
+
+
+def test_a_peer_whose_piece_is_still_being_read_is_passed_over():
+    queues = [(A, asks(1)), (B, asks(2))]
+
+    assert given().choose(queues, lambda piece: piece != 1) == (B, 2)
+    assert given().choose(queues, lambda piece: False) is None
 
 
 def test_peers_that_ask_for_the_same_get_different_pieces():
@@ -68,7 +79,7 @@ def test_peers_that_ask_for_the_same_get_different_pieces():
 
     first_pieces = {}
     for _ in range(8):
-        peer, piece = order.choose(queues)
+        peer, piece = order.choose(queues, in_memory)
         dict(queues)[peer].take(piece)
         order.gave(peer, piece)
         first_pieces.setdefault(piece, peer)
