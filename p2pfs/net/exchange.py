@@ -47,6 +47,9 @@ MAX_UNREAD: Final = 4 * SEND_AHEAD
 MAX_PEERS: Final = 400
 RETRY_WRITES: Final = 5.0
 
+PRESUMED_DEAD: Final = 20.0
+"""Seconds of silence after which a new connection of the same peer replaces the old one."""
+
 
 class ExchangeOwner(Protocol):
     """What an exchange tells the torrent it works for."""
@@ -145,8 +148,11 @@ class Exchange:
         """Two ends that dialled each other keep the connection of the end with the greater id."""
         for peer, other in self.connections.items():
             if peer.peer_id == peer_id:
+                silent_for = self._loop.time() - peer.session.last_received_at
                 ours_wins = self.peer_id > peer_id
-                if connection.outgoing == other.outgoing or connection.outgoing != ours_wins:
+                if silent_for < PRESUMED_DEAD and (
+                    connection.outgoing == other.outgoing or connection.outgoing != ours_wins
+                ):
                     raise NetworkError("connected to this peer already")
                 other.close("replaced by the other connection to the same peer")
                 return

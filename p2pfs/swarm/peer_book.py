@@ -79,7 +79,9 @@ class PeerBook:
 
     def connected(self, address: Address) -> None:
         """A session with whoever listens at `address` is running, whoever dialled."""
-        entry = self._entries.setdefault(address, _Entry(0.0))
+        if address not in self._entries and not self.heard_of(address, 0.0):
+            return
+        entry = self._entries[address]
         entry.dialling, entry.connected = False, True
 
     def disconnected(self, address: Address, now: float, *, failed: bool) -> None:
