@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 NUMWANT: Final = 100
 GOODBYE_TIMEOUT: Final = 3.0
-NEVER: Final = 24 * 3600.0
-"""Seconds after which a tracker that said "never" (BEP 31) is tried all the same."""
 
 
 class Transport(Protocol):
@@ -96,11 +94,10 @@ class Announcer:
         if self._task is None:
             return
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.gather(self._task, return_exceptions=True)
         if self._schedule.stop():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._announce(), GOODBYE_TIMEOUT)
+                await asyncio.wait_for(self._announce_safely(), GOODBYE_TIMEOUT)
 
     async def _run(self) -> None:
         while True:
@@ -110,13 +107,21 @@ class Announcer:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), delay)
                 continue
+            await self._announce_safely()
+
+    async def _announce_safely(self) -> None:
+        try:
             await self._announce()
+        except Exception:
+            log.exception("a fault of ours in an announce")
+            self.status = "the announce failed for a fault of ours"
+            self._schedule.failed(self._loop.time())
 
     async def _announce(self) -> None:
         """Ask the trackers in order until one answers."""
         event = self._schedule.event()
         problem = ""
-        retry_in: float | None = None
+        patience: list[float] = []
         urls = self._tiers.in_order()
         if event is Event.STOPPED and self._current in urls:
             urls = [self._current]
@@ -128,13 +133,13 @@ class Announcer:
             except P2pfsError as error:
                 problem = str(error)
                 log.warning("announce: %s", problem)
-                if isinstance(error, RefusedError) and error.retry_in:
-                    retry_in = NEVER if error.retry_in < 0 else float(error.retry_in)
+                wish = error.retry_in if isinstance(error, RefusedError) else None
+                patience.append(0.0 if wish is None else float(wish))
                 continue
             self._succeeded(url, event, reply)
             return
         self.status = problem
-        self._schedule.failed(self._loop.time(), retry_in)
+        self._schedule.failed(self._loop.time(), min(patience, default=None))
 
     def _request(self, url: str, event: Event) -> AnnounceRequest:
         uploaded, downloaded, left = self._totals()

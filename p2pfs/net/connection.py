@@ -7,7 +7,9 @@ we share; after the handshake every byte goes to the exchange of that torrent.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pfs.errors import NetworkError, P2pfsError, WireError
@@ -21,7 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "ConnectionOwner"]
 
+log = logging.getLogger(__name__)
+
 HANDSHAKE_TIMEOUT: Final = 10.0
+
+BURDEN_SHARE: Final = 0.1
+"""How much of our time one peer's messages may take, as long as no blocks are among them."""
+
+BURDEN_BURST: Final = 0.1
+"""Seconds of our time that they may take at once; then the peer waits until that is paid back."""
+
+MAX_STEP: Final = 0.25
+"""Seconds counted for one chunk at most: this process may have been asleep meanwhile."""
 
 
 class ConnectionOwner(Protocol):
@@ -32,6 +45,10 @@ class ConnectionOwner(Protocol):
 
     @property
     def disk_busy(self) -> bool: ...
+
+    def connection_joined(self, connection: Connection) -> None:
+        """It is through its handshake."""
+        ...
 
     def find_exchange(self, info_hash: bytes) -> Exchange | None:
         """The torrent that an incoming handshake asks for."""
@@ -44,6 +61,7 @@ class Connection:
     """`exchange` is given for an outgoing connection, and found for an incoming one."""
 
     stream: Stream
+    """Set by `open`."""
 
     def __init__(
         self, owner: ConnectionOwner, address: tuple[str, int], exchange: Exchange | None
@@ -57,12 +75,28 @@ class Connection:
         """Why we close it, once we do."""
         self._greeting = bytearray()
         self._timer: asyncio.TimerHandle | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self._owed_time = 0.0
+        self._owed_at = 0.0
+        self._opened = False
 
     async def open(self, sock: socket.socket) -> None:
-        """Start on a connected, non-blocking socket."""
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(HANDSHAKE_TIMEOUT, self.close, "no handshake in time")
-        self.stream = await open_stream(sock, self)
+        """Start on a connected, non-blocking socket, which is ours from here on.
+
+        Raises `OSError`, and `NetworkError` when it was closed meanwhile.
+        """
+        if self.closing:
+            sock.close()
+            raise NetworkError(self.closing)
+        stream = await open_stream(sock, self)
+        self.stream = stream
+        self._opened = True
+        if self.closing:
+            stream.close(NetworkError(self.closing))
+            return
+        self._timer = asyncio.get_running_loop().call_later(
+            HANDSHAKE_TIMEOUT, self.close, "no handshake in time"
+        )
         if self.exchange is not None:
             self._send_handshake(self.exchange)
 
@@ -71,8 +105,15 @@ class Connection:
         self.stream.flush()
 
     def close(self, reason: str) -> None:
+        """Close at once, also while it is still being opened."""
         self.closing = self.closing or reason
-        self.stream.close(NetworkError(reason))
+        if self._opened:
+            self.stream.close(NetworkError(reason))
+
+    def resume(self) -> None:
+        """Receive again, if that is allowed now."""
+        if self._opened:
+            self.stream.resume()
 
     # -- what the stream tells
 
@@ -86,14 +127,35 @@ class Connection:
 
     def data_received(self, data: memoryview) -> None:
         self.owner.down_limit.took(len(data), self.stream)
+        peer = self.peer
+        gained = 0 if peer is None else peer.down.total
+        start = perf_counter()
         try:
-            if self.peer is not None:
+            if peer is not None:
                 assert self.exchange is not None
                 self.exchange.received(self, data)
             else:
                 self._receive_greeting(data)
         except P2pfsError as error:
             self.close(str(error))
+        except Exception:
+            log.exception("a fault of ours while handling what %s sent", self.address)
+            self.close("a fault of ours")
+        if peer is not None and peer.down.total == gained:
+            self._burden(start)
+
+    def _burden(self, start: float) -> None:
+        """A chunk without blocks was handled: who sends many of them has to wait at times."""
+        now = perf_counter()
+        self._owed_time = max(0.0, self._owed_time - BURDEN_SHARE * (start - self._owed_at))
+        self._owed_time += min(now - start, MAX_STEP)
+        self._owed_at = now
+        if self._owed_time > BURDEN_BURST:
+            self.stream.pause()
+            if self._resting is not None:
+                self._resting.cancel()
+            loop = asyncio.get_running_loop()
+            self._resting = loop.call_later(self._owed_time / BURDEN_SHARE, self.resume)
 
     def _receive_greeting(self, data: memoryview) -> None:
         self._greeting += data
@@ -111,6 +173,7 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self.peer = exchange.join(self, handshake)
+        self.owner.connection_joined(self)
         rest = bytes(self._greeting[wire.HANDSHAKE_LENGTH :])
         self._greeting.clear()
         if rest:
@@ -121,10 +184,13 @@ class Connection:
             self.exchange.push_soon()
 
     def closed(self, error: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._resting):
+            if timer is not None:
+                timer.cancel()
         if not self.closing:
             self.closing = "closed by the peer" if error is None else str(error)
-        if self.exchange is not None and self.peer is not None:
-            self.exchange.left(self)
-        self.owner.connection_closed(self)
+        try:
+            if self.exchange is not None and self.peer is not None:
+                self.exchange.left(self)
+        finally:
+            self.owner.connection_closed(self)

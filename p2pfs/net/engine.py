@@ -16,10 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from p2pfs.errors import NetworkError, StorageError, UsageError
+from p2pfs.errors import NetworkError, P2pfsError, StorageError, UsageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.peer_id import make_peer_id
+from p2pfs.net.admission import Admission, default_limit
 from p2pfs.net.announcer import Announcer, Transport
 from p2pfs.net.connection import Connection
 from p2pfs.net.disk import Disk
@@ -77,6 +78,10 @@ class Client:
         self._sockets: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._opening: set[asyncio.Task[None]] = set()
+        self._admission = Admission(default_limit())
+        self._reserved: set[bytes] = set()
+        self._checks: dict[asyncio.Future[PieceStore], threading.Event] = {}
+        self._closing: asyncio.Task[None] | None = None
         self._transport: Transport | None = None
         self.addresses: list[tuple[str, int]] = []
         """Host and port of each listening socket."""
@@ -95,13 +100,24 @@ class Client:
         self._tasks = [loop.create_task(self._accept_forever(sock)) for sock in self._sockets]
 
     async def close(self) -> None:
-        """Leave every swarm and let go of everything."""
+        """Leave every swarm and let go of everything. May be called more than once."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for sock in self._sockets:
             sock.close()
-        await asyncio.gather(*(torrent.close() for torrent in list(self._torrents.values())))
+        for cancelled in self._checks.values():
+            cancelled.set()
+        await asyncio.gather(*self._checks, return_exceptions=True)
+        ended = [torrent.close() for torrent in list(self._torrents.values())]
+        for outcome in await asyncio.gather(*ended, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                log.error("while a torrent was closed", exc_info=outcome)
         for connection in list(self._connections):
             connection.close("the client is closed")
         await asyncio.gather(*self._opening, return_exceptions=True)
@@ -126,7 +142,7 @@ class Client:
 
     @property
     def torrents(self) -> list[Torrent]:
-        return list(self._torrents.values())
+        return [torrent for torrent in self._torrents.values() if not torrent.closing]
 
     async def seed(
         self,
@@ -144,16 +160,14 @@ class Client:
         asked before those of the metainfo. `progress` is told (bytes checked, bytes in
         all), on a worker thread. Raises `StorageError`, `UsageError`.
         """
-        self._refuse_twice(metainfo)
 
         def open_store(told: Checked) -> PieceStore:
             return PieceStore.open_seed(
                 metainfo, Path(path), have=have, verify=verify, progress=told
             )
 
-        store = await self._open_store(open_store, progress)
         nothing = Bitfield(metainfo.geometry.piece_count)
-        return await self._run(store, trackers, wanted=nothing)
+        return await self._add(metainfo, open_store, progress, trackers, wanted=nothing)
 
     async def download(
         self,
@@ -168,13 +182,33 @@ class Client:
         `progress` is told how far the check of what is there is, as for `seed`. Raises
         `StorageError`, `UsageError`.
         """
-        self._refuse_twice(metainfo)
 
         def open_store(told: Checked) -> PieceStore:
             return PieceStore.open_download(metainfo, Path(output_dir), progress=told)
 
-        store = await self._open_store(open_store, progress)
-        return await self._run(store, trackers, wanted=None)
+        return await self._add(metainfo, open_store, progress, trackers, wanted=None)
+
+    async def _add(
+        self,
+        metainfo: Metainfo,
+        open_store: Callable[[Checked], PieceStore],
+        progress: Checked | None,
+        trackers: Sequence[str],
+        *,
+        wanted: Bitfield | None,
+    ) -> Torrent:
+        key = metainfo.torrent_id.v1
+        if key in self._torrents or key in self._reserved:
+            raise UsageError(f"{metainfo.name} is open in this client already")
+        self._reserved.add(key)
+        try:
+            store = await self._open_store(open_store, progress)
+            if self._closing is not None:
+                store.close()
+                raise NetworkError("the client is closed")
+            return await self._run(store, trackers, wanted=wanted)
+        finally:
+            self._reserved.discard(key)
 
     async def _open_store(
         self, open_store: Callable[[Checked], PieceStore], progress: Checked | None
@@ -188,17 +222,17 @@ class Client:
             if progress is not None:
                 progress(done, total)
 
+        if self._closing is not None:
+            raise NetworkError("the client is closed")
         job = self.disk.run(0, open_store, told)
+        self._checks[job] = cancelled
+        job.add_done_callback(self._checks.pop)
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
             cancelled.set()
             job.add_done_callback(_let_go)
             raise
-
-    def _refuse_twice(self, metainfo: Metainfo) -> None:
-        if metainfo.torrent_id.v1 in self._torrents:
-            raise UsageError(f"{metainfo.name} is open in this client already")
 
     async def _run(
         self, store: PieceStore, trackers: Sequence[str], *, wanted: Bitfield | None
@@ -234,7 +268,7 @@ class Client:
         return self._transport
 
     def forget(self, torrent: Torrent) -> None:
-        """A torrent is closing."""
+        """A torrent is closed."""
         self._torrents.pop(torrent.metainfo.torrent_id.v1, None)
 
     # -- connections
@@ -248,45 +282,74 @@ class Client:
                 log.warning("accept: %s", error)
                 await asyncio.sleep(0.1)
                 continue
-            sock.setblocking(False)
-            connection = Connection(self, address[:2], None)
-            self._connections.add(connection)
-            task = loop.create_task(self._open(connection, sock))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            try:
+                self._welcome(sock, address[:2])
+            except Exception:
+                log.exception("a fault of ours with a connection from %s", address[0])
+                sock.close()
+
+    def _welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        """Take a connection that came in, or close it without a word."""
+        refusal = self._admission.refuse(address[0])
+        if refusal:
+            log.info("%s is refused: %s", address[0], refusal)
+            sock.close()
+            return
+        sock.setblocking(False)
+        connection = Connection(self, address, None)
+        self._admission.came(connection)
+        self._connections.add(connection)
+        task = asyncio.get_running_loop().create_task(self._open(connection, sock))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
     async def _open(self, connection: Connection, sock: socket.socket) -> None:
         try:
             await connection.open(sock)
-        except OSError:
-            self._connections.discard(connection)
+        except BaseException as error:
+            log.info("%s: %s", connection.address, error)
+            self._gone(connection)
             sock.close()
+            if not isinstance(error, (OSError, P2pfsError)):
+                raise
 
     async def dial(self, address: tuple[str, int], exchange: Exchange) -> None:
-        """Connect to a peer. Raises `OSError`, `TimeoutError`."""
+        """Connect to a peer. Raises `OSError`, `TimeoutError`, `NetworkError`."""
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        connection = Connection(self, address, exchange)
+        self._admission.went_out(connection)
+        self._connections.add(connection)
         try:
-            sock.setblocking(False)
-            if self._bind is not None and not is_any_address(self._bind):
-                if (":" in self._bind) != (family == socket.AF_INET6):
-                    raise NetworkError(f"{address[0]} cannot be reached from {self._bind}")
-                sock.bind((self._bind, 0))
-            await asyncio.wait_for(loop.sock_connect(sock, address), DIAL_TIMEOUT)
-            connection = Connection(self, address, exchange)
-            self._connections.add(connection)
-            await connection.open(sock)
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.setblocking(False)
+                if self._bind is not None and not is_any_address(self._bind):
+                    if (":" in self._bind) != (family == socket.AF_INET6):
+                        raise NetworkError(f"{address[0]} cannot be reached from {self._bind}")
+                    sock.bind((self._bind, 0))
+                await asyncio.wait_for(loop.sock_connect(sock, address), DIAL_TIMEOUT)
+                await connection.open(sock)
+            except BaseException:
+                sock.close()
+                raise
         except BaseException:
-            sock.close()
+            self._gone(connection)
             raise
+
+    def _gone(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._admission.left(connection)
 
     def find_exchange(self, info_hash: bytes) -> Exchange | None:
         torrent = self._torrents.get(info_hash)
-        return None if torrent is None else torrent.exchange
+        return None if torrent is None or torrent.closing else torrent.exchange
+
+    def connection_joined(self, connection: Connection) -> None:
+        self._admission.known(connection)
 
     def connection_closed(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self._gone(connection)
         exchange = connection.exchange
         if connection.outgoing and connection.peer is None and exchange is not None:
             torrent = self._torrents.get(exchange.info_hash)
@@ -301,8 +364,8 @@ class Client:
 
     def _disk_pressure(self, busy: bool) -> None:
         if not busy:
-            for connection in self._connections:
-                connection.stream.resume()
+            for connection in list(self._connections):
+                connection.resume()
 
     def _pump(self) -> None:
         """Answer requests in all torrents while the upload limit allows."""

@@ -80,7 +80,8 @@ class Torrent:
         self._asked: set[bytes] = set()
         self._done: asyncio.Future[Path] = self._loop.create_future()
         self._error: str | None = None
-        self._closed = False
+        self._downloads = wanted is None
+        self._closing: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._dials: set[asyncio.Task[None]] = set()
         self._disk_jobs: set[asyncio.Future[Any]] = set()
@@ -88,13 +89,13 @@ class Torrent:
 
     async def start(self) -> None:
         """Announce, dial and serve; called by the client once."""
-        if self.exchange.transfer.finished:
-            await self._finish()
         self.announcer.start()
         self._tasks = [
             self._loop.create_task(self._tick_forever(), name="tick"),
             self._loop.create_task(self._checkpoint_forever(), name="checkpoint"),
         ]
+        if self.exchange.transfer.finished:
+            self.completed()
 
     # -- what users ask
 
@@ -159,7 +160,7 @@ class Torrent:
         return done
 
     def _state(self) -> str:
-        if self._closed:
+        if self._closing is not None:
             return "stopped"
         if self._error:
             return "error"
@@ -205,25 +206,38 @@ class Torrent:
             self._book.heard_of(address, now)
         self._dial()
 
+    @property
+    def closing(self) -> bool:
+        """Whether `close` was called."""
+        return self._closing is not None
+
     async def close(self) -> None:
-        """Leave the swarm: announce `stopped`, close the connections, save the state."""
-        if self._closed:
-            return
-        self._closed = True
-        self._client.forget(self)
+        """Leave the swarm: announce `stopped`, close the connections, save the state.
+
+        A second call waits for the first.
+        """
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close(), name="close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         tasks = [*self._tasks, *self._dials]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        goodbye = self._loop.create_task(self.announcer.stop())
-        await self.exchange.close("the torrent is closed")
-        await asyncio.gather(*self._disk_jobs, return_exceptions=True)
-        with contextlib.suppress(StorageError):
-            await self._on_disk(self._store.close)
-        await goodbye
-        if not self._done.done():
-            self._done.set_exception(NetworkError(f"{self.name} was closed before it was complete"))
-            self._done.exception()  # nobody need be waiting
+        goodbye = self._loop.create_task(self.announcer.stop(), name="goodbye")
+        try:
+            await self.exchange.close("the torrent is closed")
+            await asyncio.gather(*self._disk_jobs, return_exceptions=True)
+            with contextlib.suppress(StorageError):
+                await self._on_disk(self._store.close)
+            await goodbye
+        finally:
+            self._client.forget(self)
+            if not self._done.done():
+                reason = f"{self.name} was closed before it was complete"
+                self._done.set_exception(NetworkError(reason))
+                self._done.exception()  # nobody need be waiting
 
     # -- what the exchange tells
 
@@ -246,7 +260,12 @@ class Torrent:
         self._sources[peer.peer_id] = self._source(peer)
         if peer.listens_at is not None:
             gained = peer.down.total + peer.up.total > 0
-            self._book.disconnected(peer.listens_at, self._loop.time(), failed=not gained)
+            self._disconnected(peer.listens_at, failed=not gained)
+
+    def _disconnected(self, address: tuple[str, int], *, failed: bool) -> None:
+        """No longer connected to `address`, unless by another connection to the same peer."""
+        if all(peer.listens_at != address for peer in self.exchange.transfer.peers):
+            self._book.disconnected(address, self._loop.time(), failed=failed)
 
     def met_ourselves(self, connection: Connection) -> None:
         if connection.outgoing:
@@ -288,7 +307,7 @@ class Torrent:
                 self._done.set_result(path)
             await self._settle()
             return
-        if not self._done.done():  # a partial seeder has all that it wants
+        if not self._downloads and not self._done.done():  # a partial seeder wants no more
             self._done.set_result(self._store.final_path)
 
     async def _on_disk(self, call: Callable[..., T], *args: Any) -> T:
@@ -308,9 +327,12 @@ class Torrent:
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            self.exchange.tick()
-            self._look_hungry()
-            self._dial()
+            try:
+                self.exchange.tick()
+                self._look_hungry()
+                self._dial()
+            except Exception:
+                log.exception("a fault of ours in %s", self.name)
 
     async def _checkpoint_forever(self) -> None:
         while True:
@@ -325,7 +347,7 @@ class Torrent:
     def _look_hungry(self) -> None:
         """Ask the tracker for peers sooner while nothing comes in."""
         now = self._loop.time()
-        count = self.exchange.transfer.have.count
+        count = sum(peer.down.total for peer in self.exchange.transfer.peers)
         if count != self._last_gain[1]:
             self._last_gain = (now, count)
         unserved = not self.exchange.transfer.finished and now - self._last_gain[0] > HUNGRY_AFTER
@@ -336,7 +358,7 @@ class Torrent:
         self.add_peers((peer.host, peer.port) for peer in peers)
 
     def _dial(self) -> None:
-        if self._closed:
+        if self._closing is not None:
             return
         room = min(HALF_OPEN - len(self._dials), WANT_CONNECTED - len(self.exchange.connections))
         if room <= 0:
@@ -353,11 +375,11 @@ class Torrent:
             await self._client.dial(address, self.exchange)
         except (OSError, P2pfsError, TimeoutError) as error:
             log.info("cannot connect to %s: %s", _label(address), error)
-            self._book.disconnected(address, self._loop.time(), failed=True)
+            self._disconnected(address, failed=True)
 
     def connection_failed(self, connection: Connection) -> None:
         """An outgoing connection that ended before its handshake was through."""
-        self._book.disconnected(connection.address, self._loop.time(), failed=True)
+        self._disconnected(connection.address, failed=True)
 
     def _source(self, peer: Peer) -> Source:
         """What was exchanged with a peer, former connections to it included."""
