@@ -61,8 +61,7 @@ class Leeching:
         session.outstanding.clear()
         self.picker.source_left(session.peer_has, peer.joined_complete)
 
-    def bitfield(self, peer: Peer) -> None:
-        has = peer.session.peer_has
+    def bitfield(self, peer: Peer, has: Bitfield) -> None:
         peer.joined_complete = has.complete
         self.picker.source_joined(has)
         peer.interesting = self.picker.remaining if has.complete else self.picker.needed_of(has)

@@ -54,7 +54,9 @@ class PeerHave(NamedTuple):
 
 
 class PeerBitfield(NamedTuple):
-    """The peer said which pieces it has; they are in `Session.peer_has`."""
+    """The peer said which pieces it has, `has`; each `PeerHave` after it adds one."""
+
+    has: Bitfield
 
 
 class PeerChoked(NamedTuple):
@@ -118,7 +120,6 @@ Event = (
 )
 
 _UNCHOKED: Final = PeerUnchoked()
-_BITFIELD: Final = PeerBitfield()
 
 
 class Session:
@@ -230,7 +231,7 @@ class Session:
         self.peer_has = Bitfield.from_bytes(message.data, self.geometry.piece_count)
         if self.peer_has.spare_bits_were_set:
             self._strike("a bitfield with spare bits set")
-        return _BITFIELD
+        return PeerBitfield(self.peer_has.copy())
 
     def _receive_extended(self, message: wire.Extended) -> Event | None:
         if not self.extended:

@@ -95,7 +95,7 @@ class Transfer:
             elif isinstance(event, BlockCancelled):
                 serving.cancelled(peer, event.block)
             elif isinstance(event, PeerBitfield):
-                leeching.bitfield(peer)
+                leeching.bitfield(peer, event.has)
                 self._close_if_redundant(peer)
             elif isinstance(event, PeerChoked):
                 leeching.choked(peer, event.lost)

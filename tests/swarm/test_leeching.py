@@ -52,7 +52,7 @@ class Download:
     def says(self, peer: Peer, data: bytes) -> None:
         for event in peer.session.receive_data(data, self.now):
             if isinstance(event, PeerBitfield):
-                self.leeching.bitfield(peer)
+                self.leeching.bitfield(peer, event.has)
             elif isinstance(event, PeerHave):
                 self.leeching.has(peer, event.piece)
             elif isinstance(event, PeerChoked):
@@ -123,6 +123,20 @@ def test_a_have_of_a_needed_piece_makes_a_peer_interesting():
 
     assert peer.session.am_interested
     assert owed_pieces(peer) == {2}
+
+
+def test_a_have_that_came_with_the_bitfield_is_counted_once():
+    download = Download()
+    peer = download.peer("*     ", unchoked=False)
+    quick = Session(download.geometry, 0.0)
+    events = quick.receive_data(wire.encode_bitfield(b"\x80") + wire.encode_have(1), 0.0)
+    late = Peer(quick, ("10.0.0.1", 9), b"9" * 20, 0.0)
+    download.leeching.joined(late)
+    download.leeching.bitfield(late, events[0].has)
+    download.leeching.has(late, events[1].piece)
+
+    assert [download.picker.availability(piece) for piece in range(3)] == [2, 1, 0]
+    assert (peer.interesting, late.interesting) == (1, 2)
 
 
 def test_what_is_not_wanted_makes_nobody_interesting():

@@ -78,7 +78,7 @@ def test_a_bitfield_tells_what_the_peer_has(pair):
 
     # It has to be the first message, so `one` has to be new.
     pair.one = session()
-    assert pair.pass_on(pair.two) == [PeerBitfield()]
+    assert pair.pass_on(pair.two) == [PeerBitfield(Bitfield.of(10, [0, 9]))]
     assert list(pair.one.peer_has) == [0, 9]
 
 
@@ -97,8 +97,18 @@ def test_a_bitfield_of_the_wrong_size_is_a_breach(size):
 def test_spare_bits_in_a_bitfield_are_masked_and_borne():
     peer = session()
 
-    assert peer.receive_data(wire.encode_bitfield(b"\x80\x7f"), 0.0) == [PeerBitfield()]
+    (event,) = peer.receive_data(wire.encode_bitfield(b"\x80\x7f"), 0.0)
+    assert event == PeerBitfield(Bitfield.of(10, [0, 9]))
     assert list(peer.peer_has) == [0, 9]
+
+
+def test_a_bitfield_is_told_as_it_was_when_it_came():
+    peer = session()
+
+    first, _ = peer.receive_data(wire.encode_bitfield(b"\x80\x00") + wire.encode_have(3), 0.0)
+
+    assert list(first.has) == [0]
+    assert list(peer.peer_has) == [0, 3]
 
 
 @pytest.mark.parametrize(
