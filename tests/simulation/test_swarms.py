@@ -22,6 +22,18 @@ def duplicates(nodes: list[Node]) -> float:
     return sum(node.wasted for node in nodes) / (len(nodes) * nodes[0].swarm.size)
 
 
+def agrees(node: Node) -> bool:
+    """Whether what a node's decisions count is what its sessions say."""
+    picker = node.transfer.leeching.picker
+    for peer in node.peers:
+        needed = picker.needed_of(peer.session.peer_has)
+        if (peer.interesting, peer.session.am_interested) != (needed, needed > 0):
+            return False
+    return [picker.availability(piece) for piece in range(len(node.have))] == [
+        sum(peer.session.peer_has[piece] for peer in node.peers) for piece in range(len(node.have))
+    ]
+
+
 # -- everybody gets everything
 
 
@@ -32,6 +44,7 @@ def test_twenty_peers_that_come_and_go_all_complete():
 
     for _ in range(30):
         swarm.run_for(rng.uniform(0.2, 1.0))
+        assert all(agrees(node) for node in swarm.nodes)
         away = [node for node in others if not node.present]
         for node in rng.sample(others, 2):
             if node.present and len(away) < 8:
@@ -327,11 +340,8 @@ def finishes(swarm: Swarm, leecher: Node) -> None:
     """With an honest seeder the leecher completes, and its counts are as they should be."""
     seeder = swarm.seeder()
     swarm.run(limit=60)
-    picker = leecher.transfer.leeching.picker
     assert leecher.have.complete
-    assert [picker.availability(piece) for piece in range(20)] == [
-        sum(peer.session.peer_has[piece] for peer in leecher.peers) for piece in range(20)
-    ]
+    assert agrees(leecher)
     assert seeder.id not in leecher.banned
 
 
