@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.swarm import Sample, Swarm, make_sample
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -85,3 +87,17 @@ async def nothing_left() -> AsyncIterator[None]:
     gc.collect()
     await asyncio.sleep(0)
     assert raised == []
+
+
+@pytest.fixture
+async def swarm(nothing_left: None, tmp_path: Path) -> AsyncIterator[Swarm]:
+    """Clients in this process, all closed before it is looked at what they left behind."""
+    made = Swarm(tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    """A file of 19 pieces, the last one short."""
+    return make_sample(tmp_path / "shared")
