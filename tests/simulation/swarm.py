@@ -84,14 +84,24 @@ class End:
 
 
 class Swarm:
-    """Everybody who shares one torrent of `pieces` pieces with `blocks` blocks each."""
+    """Everybody who shares one torrent of `pieces` pieces with `blocks` blocks each.
+
+    `neighbours`: how many of those who are there somebody who comes connects to, default all.
+    """
 
     def __init__(
-        self, *, pieces: int = 64, blocks: int = 16, seed: int = 1, latency: float = LATENCY
+        self,
+        *,
+        pieces: int = 64,
+        blocks: int = 16,
+        seed: int = 1,
+        latency: float = LATENCY,
+        neighbours: int | None = None,
     ) -> None:
         self.clock = Clock()
         self.rng = random.Random(seed)
         self.latency = latency
+        self.neighbours = neighbours
         self.geometry = Geometry(pieces * blocks * BLOCK_LENGTH, blocks * BLOCK_LENGTH)
         self.content = self.rng.randbytes(self.geometry.total_length)
         self.everybody: list[Node] = []
@@ -123,8 +133,11 @@ class Swarm:
         return node
 
     def come(self, node: Node) -> None:
-        """`node` joins (again) and connects to everybody who is there."""
-        for other in list(self.nodes):
+        """`node` joins (again) and connects to those who are there."""
+        others = list(self.nodes)
+        if self.neighbours is not None:
+            others = self.rng.sample(others, min(self.neighbours, len(others)))
+        for other in others:
             self.connect(node, other)
         self.nodes.append(node)
         node.present = True

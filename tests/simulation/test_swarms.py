@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from p2pfs.formats import wire
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest
 from tests.simulation.swarm import KB, MB, Node, Stranger, Swarm
@@ -197,6 +199,20 @@ def test_the_optimistic_slot_gives_everybody_a_turn():
         return served == names(leechers)
 
     swarm.run(everybody_served, limit=300)
+
+
+@pytest.mark.torture
+def test_fifty_leechers_take_no_more_than_two_copies_from_their_only_seeder(record_property):
+    swarm = Swarm(pieces=128, blocks=4, neighbours=25)
+    seeder = swarm.seeder()
+    leechers = swarm.leechers(50)
+
+    swarm.run()
+
+    record_property("copies", seeder.uploaded / swarm.size)
+    record_property("time over bound", swarm.finish_time(leechers) / (swarm.size / MB))
+    assert seeder.uploaded <= 2 * swarm.size
+    assert duplicates(leechers) <= 0.05
 
 
 # -- whoever lies
@@ -427,6 +443,22 @@ def test_a_request_flood_is_bounded_and_others_are_served():
 
     swarm.run(lambda: leecher.have.complete, limit=60)
     assert len(seeder.peer(stranger).uploads) <= 2000
+
+
+def test_a_peer_whose_interest_flickers_takes_no_slot_from_others():
+    swarm = Swarm(pieces=64, blocks=8)
+    seeder, stranger = swarm.seeder(slots=2), Stranger(swarm)
+    leechers = swarm.leechers(2, limit=1)
+    swarm.run_for(1.0)
+    stranger.meet(seeder)
+
+    served = []
+    for _ in range(40):
+        stranger.say((wire.INTERESTED + wire.NOT_INTERESTED) * 200)
+        swarm.run_for(0.1)
+        served.append(sum(not seeder.peer(node).session.am_choking for node in leechers))
+
+    assert served == [2] * 40
 
 
 def test_blocks_that_nobody_asked_for_are_not_taken():

@@ -357,6 +357,18 @@ def test_of_those_who_shared_a_bad_piece_only_the_liar_is_banned_once_it_passes(
     assert download.closed() == [liar]
 
 
+def test_a_liar_that_has_left_is_banned_all_the_same():
+    download = Download(pieces=1)
+    liar, honest, piece = shared_piece(download)
+    download.leeching.rejected(piece, [b"x", *RIGHT[1:]])
+    download.leeching.left(liar)
+    download.leeching.refill(download.now)
+    download.delivers(honest, *owed(honest))
+    download.leeching.verified(piece, RIGHT)
+
+    assert Close(liar, "sent data that fails the hash", banned=True) in download.effects()
+
+
 def test_a_suspect_is_given_whole_pieces_until_it_is_cleared():
     download = Download()
     one, _, piece = shared_piece(download)
