@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, Protocol, TypeVar
 
 from p2pfs.errors import NetworkError, StorageError
@@ -69,6 +69,14 @@ class ExchangeOwner(Protocol):
     def nothing_to_exchange(self, connection: Connection) -> None: ...
 
     def completed(self) -> None: ...
+
+    def served(self, number: int) -> None:
+        """Content file `number` is being sent from."""
+        ...
+
+    def reading_failed(self) -> None:
+        """A content file could not be read as promised."""
+        ...
 
     def disk_failed(self, error: StorageError | None) -> None:
         """Writing failed, or (None) works again."""
@@ -167,6 +175,18 @@ class Exchange:
         self._owner.peer_left(connection)
         self._settle()
 
+    def reading_failed(self) -> None:
+        """A stream could not read what it was to send."""
+        self._owner.reading_failed()
+
+    def lost(self, pieces: Iterable[int]) -> None:
+        """Pieces that are not what they were: peers come back to hear what is left."""
+        for piece in pieces:
+            self.transfer.lost(piece)
+        for connection in list(self.connections.values()):
+            connection.close("content changed under us")
+        self._settle()
+
     def received(self, connection: Connection, data: memoryview) -> None:
         """Bytes of a joined peer."""
         peer = connection.peer
@@ -248,6 +268,7 @@ class Exchange:
             connection.close(str(error))
 
     def _content(self, number: int) -> _Content:
+        self._owner.served(number)
         content = self._contents.get(number)
         if content is None:
             content = self._contents[number] = _Content(self._store, number, self._on_disk)

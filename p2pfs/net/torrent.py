@@ -20,6 +20,7 @@ from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.extension import ExtendedHandshake
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.geometry import PeerId
+from p2pfs.net.content_watch import ContentWatch
 from p2pfs.net.exchange import Exchange
 from p2pfs.net.progress import PeerInfo, Progress, Source
 from p2pfs.storage.pieces import PieceStore
@@ -76,6 +77,7 @@ class Torrent:
             wanted,
             client.port,
         )
+        self._watch = ContentWatch(store, self._on_disk, self._content_lost)
         self._sources: dict[bytes, Source] = {}
         self._asked: set[bytes] = set()
         self._done: asyncio.Future[Path] = self._loop.create_future()
@@ -93,6 +95,7 @@ class Torrent:
         self._tasks = [
             self._loop.create_task(self._tick_forever(), name="tick"),
             self._loop.create_task(self._checkpoint_forever(), name="checkpoint"),
+            self._loop.create_task(self._watch.run(), name="content watch"),
         ]
         if self.exchange.transfer.finished:
             self.completed()
@@ -288,6 +291,12 @@ class Torrent:
     def disk_failed(self, error: StorageError | None) -> None:
         self._error = None if error is None else str(error)
 
+    def served(self, number: int) -> None:
+        self._watch.served(number)
+
+    def reading_failed(self) -> None:
+        self._watch.reading_failed()
+
     # -- work of its own
 
     async def _finish(self) -> None:
@@ -316,6 +325,12 @@ class Torrent:
         self._disk_jobs.add(job)
         job.add_done_callback(self._disk_jobs.discard)
         return await asyncio.shield(job)
+
+    def _content_lost(self, pieces: list[int]) -> None:
+        count = f"{len(pieces)} piece{'s' if len(pieces) > 1 else ''}"
+        self._error = f"{self.path} changed while it was served: {count} are not offered any more"
+        log.error("%s", self._error)
+        self.exchange.lost(pieces)
 
     async def _settle(self) -> None:
         """Flush the finished content; until then a start after power loss rechecks it."""

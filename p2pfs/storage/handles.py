@@ -8,12 +8,16 @@ asking for its number.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from p2pfs.errors import StorageError
 from p2pfs.storage.files import Files, OpenFile
 
 __all__ = ["HandlePool", "ReadPool", "Source", "SourceCache"]
+
+CHECK_EVERY = 0.05
+"""Seconds for which a file that is served is taken to be what it was."""
 
 
 class HandlePool:
@@ -65,18 +69,23 @@ class HandlePool:
 class Source:
     """One content file to serve from; `fileno()` opens it when needed."""
 
-    __slots__ = ("_cache", "handle", "number")
+    __slots__ = ("_cache", "_check_at", "handle", "number")
 
     def __init__(self, cache: SourceCache, number: int) -> None:
         self._cache = cache
+        self._check_at = 0.0
         self.number = number
         self.handle: OpenFile | None = None
 
     def fileno(self) -> int:
         """The descriptor, good until the next call of any `fileno()` of this torrent.
 
-        Raises `StorageError` when the file cannot be opened.
+        Raises `StorageError` when the file cannot be opened, or changed since it was verified.
         """
+        now = time.monotonic()
+        if now >= self._check_at:
+            self._cache.check(self)
+            self._check_at = now + CHECK_EVERY
         if self._cache.newest is self and self.handle is not None:
             return self.handle.fd
         return self._cache.open(self)
@@ -85,10 +94,17 @@ class Source:
 class SourceCache:
     """The sources of one torrent: a bounded number is open. For one thread."""
 
-    __slots__ = ("_files", "_limit", "_open", "_opened", "_sources", "newest")
+    __slots__ = ("_check", "_files", "_limit", "_open", "_opened", "_sources", "newest")
 
-    def __init__(self, files: Files, opened: Callable[[int], OpenFile], limit: int) -> None:
+    def __init__(
+        self,
+        files: Files,
+        opened: Callable[[int], OpenFile],
+        limit: int,
+        check: Callable[[int, OpenFile], None] = lambda number, handle: None,
+    ) -> None:
         self._files = files
+        self._check = check
         self._opened = opened
         self._limit = limit
         self._sources: dict[int, Source] = {}
@@ -101,6 +117,16 @@ class SourceCache:
         if source is None:
             source = self._sources[number] = Source(self, number)
         return source
+
+    def check(self, source: Source) -> None:
+        """Raises `StorageError` when the file changed; it is opened anew the next time."""
+        self.open(source)
+        assert source.handle is not None
+        try:
+            self._check(source.number, source.handle)
+        except StorageError:
+            self._shut(source)
+            raise
 
     def open(self, source: Source) -> int:
         """Make a source the most recently used and tell its descriptor."""

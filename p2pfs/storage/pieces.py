@@ -19,7 +19,7 @@ from p2pfs.formats.metainfo import Metainfo
 from p2pfs.storage.files import Files, FileStat, NoSuchFile, OpenFile
 from p2pfs.storage.flushing import Flusher
 from p2pfs.storage.handles import HandlePool, Source, SourceCache
-from p2pfs.storage.hashing import Progress, verify_chunks, verify_piece
+from p2pfs.storage.hashing import Progress, recheck, verify_chunks, verify_piece
 from p2pfs.storage.layout import FileSlice
 from p2pfs.storage.places import Places
 from p2pfs.storage.resume import ResumeRecord
@@ -57,7 +57,7 @@ class PieceStore:
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # the system makes writers of one file spin, not wait
         self._pool = HandlePool(files, self._open_pooled, max_open)
-        self._sources = SourceCache(files, places.open_read, max_open)
+        self._sources = SourceCache(files, places.open_read, max_open, self._check_served)
         self._sized: set[int] = set()
         self._owners: dict[int, int] = {}  # inode: number of the file
         self._flusher: Flusher | None = None
@@ -221,6 +221,11 @@ class PieceStore:
 
     def read_file(self, file_index: int, offset: int, length: int) -> bytes:
         """A range of one content file, for streams without `sendfile`; errors as for `read`."""
+        handle = self._pool.acquire(file_index)
+        try:
+            self._check_served(file_index, handle)
+        finally:
+            self._pool.release(file_index)
         data = bytearray(length)
         self._fill(file_index, memoryview(data), offset)
         return bytes(data)
@@ -274,6 +279,35 @@ class PieceStore:
         if now is None or now.size != self.layout.lengths[file_index]:
             return False
         return then is None or now.inode == then.inode
+
+    def _check_served(self, number: int, handle: OpenFile) -> None:
+        """Raises `StorageError` when an open file is not what was verified, as far as is known."""
+        then = self.stats.get(number)
+        if then is None or not self.finished:
+            return
+        now = self._files.fstat(handle)
+        if (now.size, now.mtime_ns) != (then.size, then.mtime_ns):
+            raise StorageError(f"{handle.path} changed since it was verified")
+
+    def recheck_changed(self, numbers: Iterable[int]) -> list[int]:
+        """Hash what was verified of those of these files that changed; the pieces now lost.
+
+        For content that is only read. A file that changes once more is noticed once more.
+        Raises `StorageError` on trouble other than a missing, short or damaged file.
+        """
+        changed = [number for number in numbers if not self.check_unchanged(number)]
+        self.remember_stats(changed)
+        touched = {index for number in changed for index in self.layout.pieces_of(number)}
+        doubtful = [index for index in sorted(touched) if index in self.verified]
+        if not doubtful:
+            return []
+        right = recheck(
+            self.layout, self._digests, self._places.open_read, files=self._files, indices=doubtful
+        )
+        lost = [index for index in doubtful if index not in right]
+        for index in lost:
+            self.drop(index)
+        return lost
 
     def remember_stats(self, numbers: Iterable[int] | None = None) -> None:
         """Take what the files look like now as right, for `check_unchanged`."""
