@@ -51,6 +51,12 @@ class HandlePool:
             else:
                 self._users.pop(number, None)
 
+    def forget(self, number: int) -> None:
+        """Open the file anew the next time, unless it is in use."""
+        with self._lock:
+            if number not in self._users and number in self._handles:
+                self._files.close(self._handles.pop(number))
+
     def _evict(self) -> None:
         if len(self._handles) < self._limit:
             return

@@ -224,8 +224,11 @@ class PieceStore:
         handle = self._pool.acquire(file_index)
         try:
             self._check_served(file_index, handle)
-        finally:
+        except StorageError:
             self._pool.release(file_index)
+            self._pool.forget(file_index)
+            raise
+        self._pool.release(file_index)
         data = bytearray(length)
         self._fill(file_index, memoryview(data), offset)
         return bytes(data)

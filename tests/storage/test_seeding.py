@@ -112,6 +112,49 @@ def test_a_seeded_file_that_changes_is_noticed(single, tmp_path, seed, change):
             store.read(6, 0, 10)
 
 
+def touch_later(path):
+    """As if it had been written some time after it was opened."""
+    found = path.stat()
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 10**9))
+
+
+def test_of_a_changed_file_the_pieces_that_still_hold_are_kept(tree, tmp_path, seed):
+    top = tree.lay_out(tmp_path)
+    store = seed(tree, top)
+    data = bytearray((top / "a.txt").read_bytes())
+    data[2100] ^= 1
+    (top / "a.txt").write_bytes(data)
+    touch_later(top / "a.txt")
+
+    assert store.recheck_changed([2, 4]) == []
+    assert store.recheck_changed([0, 4]) == [1]
+    assert list(store.verified.missing()) == [1]
+    assert store.recheck_changed([0]) == []
+
+    (top / "a.txt").unlink()
+    assert store.recheck_changed([0]) == [0, 2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be replaced on Windows")
+def test_a_source_is_not_read_from_once_its_file_changed(single, tmp_path, seed, monkeypatch):
+    monkeypatch.setattr("p2pfs.storage.handles.CHECK_EVERY", 0.0)
+    top = single.lay_out(tmp_path)
+    store = seed(single, top)
+    source = store.source(0)
+    assert os.pread(source.fileno(), 10, 0) == single.content[:10]
+
+    touch_later(top)
+
+    for _ in range(2):
+        with pytest.raises(StorageError, match="changed"):
+            source.fileno()
+    with pytest.raises(StorageError, match="changed"):
+        store.read_file(0, 0, 10)
+    assert store.recheck_changed([0]) == []
+    assert os.pread(source.fileno(), 10, 0) == single.content[:10]
+    assert store.read_file(0, 0, 10) == single.content[:10]
+
+
 def test_the_folder_above_will_do_too(either, tmp_path, seed):
     either.lay_out(tmp_path)
     assert seed(either, tmp_path).complete
