@@ -97,7 +97,8 @@ class Announcer:
         await asyncio.gather(self._task, return_exceptions=True)
         if self._schedule.stop():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._announce_safely(), GOODBYE_TIMEOUT)
+                async with asyncio.timeout(GOODBYE_TIMEOUT):
+                    await self._announce_safely()
 
     async def _run(self) -> None:
         while True:
@@ -105,7 +106,8 @@ class Announcer:
             if delay > 0:
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), delay)
+                    async with asyncio.timeout(delay):  # `wait_for` may lose a cancellation
+                        await self._wake.wait()
                 continue
             await self._announce_safely()
 

@@ -41,6 +41,7 @@ ASSEMBLY_BUDGET: Final = 32 * 1024 * 1024
 """Bytes of pieces being put together, in all torrents of a client."""
 
 DIAL_TIMEOUT: Final = 15.0
+MIN_RATE: Final = 1000
 
 Checked = Callable[[int, int], None]
 """Told how many bytes were checked, of how many."""
@@ -63,8 +64,8 @@ class Client:
         down_limit: float | None = None,
     ) -> None:
         for limit in (up_limit, down_limit):
-            if limit is not None and limit <= 0:
-                raise UsageError("a rate limit must be more than 0 bytes a second")
+            if limit is not None and limit < MIN_RATE:
+                raise UsageError(f"a rate limit must be at least {MIN_RATE} bytes a second")
         if not 0 <= port <= 65535:
             raise UsageError(f"port {port} is outside 0..65535")
         self._first_port = port
@@ -224,7 +225,7 @@ class Client:
 
         if self._closing is not None:
             raise NetworkError("the client is closed")
-        job = self.disk.run(0, open_store, told)
+        job = self.disk.check(open_store, told)
         self._checks[job] = cancelled
         job.add_done_callback(self._checks.pop)
         try:
@@ -328,7 +329,8 @@ class Client:
                     if (":" in self._bind) != (family == socket.AF_INET6):
                         raise NetworkError(f"{address[0]} cannot be reached from {self._bind}")
                     sock.bind((self._bind, 0))
-                await asyncio.wait_for(loop.sock_connect(sock, address), DIAL_TIMEOUT)
+                async with asyncio.timeout(DIAL_TIMEOUT):
+                    await loop.sock_connect(sock, address)
                 await connection.open(sock)
             except BaseException:
                 sock.close()

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.swarm import Sample, Swarm, make_sample
+from p2pfs.net.tracker_http import TrackerServer
+from tests.support.swarm import LOCAL, Sample, Swarm, make_sample
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -63,6 +64,17 @@ def _threads() -> set[str]:
     """Threads but those of the loop's own pool, which end with the loop."""
     pools = ("asyncio_", "uvloop_")
     return {one.name for one in threading.enumerate() if not one.name.startswith(pools)}
+
+
+@pytest.fixture(scope="session")
+def tracker_runtime() -> None:
+    """Starts, once, what the tracker's server keeps for the life of the process."""
+
+    async def once() -> None:
+        async with TrackerServer(LOCAL, 0):
+            pass
+
+    asyncio.run(once())
 
 
 @pytest.fixture
