@@ -50,7 +50,8 @@ class ContentWatch:
         """Until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), CHECK_EVERY)
+                async with asyncio.timeout(CHECK_EVERY):
+                    await self._doubt.wait()
             self._doubt.clear()
             numbers, self._served = self._served, set()
             if not numbers or not self._store.finished:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -309,7 +310,7 @@ async def test_failures_are_asked_about_less_and_less_often() -> None:
         await asker.announcer._announce_safely()
         waits.append(asker.wait)
 
-    assert all(later > 1.2 * sooner for sooner, later in zip(waits, waits[1:], strict=False))
+    assert all(later > 1.2 * sooner for sooner, later in itertools.pairwise(waits))
 
 
 async def test_a_fault_of_ours_in_an_announce_does_not_end_the_announcing(
