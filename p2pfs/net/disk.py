@@ -16,6 +16,9 @@ from p2pfs.errors import StorageError
 __all__ = ["Disk"]
 
 WORKERS: Final = 2
+CHECKS: Final = 4
+"""Torrents whose content is checked at the same time."""
+
 HIGH_WATER: Final = 16 * 1024 * 1024
 LOW_WATER: Final = 8 * 1024 * 1024
 
@@ -28,6 +31,7 @@ class Disk:
     def __init__(self, on_pressure: Callable[[bool], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="p2pfs-disk")
+        self._checks = ThreadPoolExecutor(CHECKS, thread_name_prefix="p2pfs-check")
         self._on_pressure = on_pressure
         self._waiting = 0
         self._closed = False
@@ -49,6 +53,10 @@ class Disk:
             future.add_done_callback(lambda _: self._done(weight))
         return future
 
+    def check(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Run what may take minutes, beside the workers that transfers depend on."""
+        return self._loop.run_in_executor(self._checks, call, *args)
+
     def _done(self, weight: int) -> None:
         self._waiting -= weight
         if self.busy and self._waiting < LOW_WATER:
@@ -58,4 +66,5 @@ class Disk:
     async def close(self) -> None:
         """Wait for the jobs at hand, without holding up the loop."""
         self._closed = True
-        await asyncio.to_thread(self._pool.shutdown, wait=True)
+        for pool in (self._checks, self._pool):
+            await asyncio.to_thread(pool.shutdown, wait=True)

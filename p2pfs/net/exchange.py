@@ -372,12 +372,16 @@ class Exchange:
             self.transfer.rejected(piece, digests, now)
         self._settle()
 
+    def suspend(self) -> None:
+        """Ask for nothing more; what we have is served all the same."""
+        self.transfer.leeching.suspend()
+        self._settle()
+
     def _write_failed(self, error: StorageError) -> None:
         """Stop asking for more; what could not be written is kept and tried again."""
         log.error("%s", error)
         self._owner.disk_failed(error)
-        self.transfer.leeching.suspend()
-        self._settle()
+        self.suspend()
         if self._retry is None and not self._closed:
             self._retry = self._loop.call_later(RETRY_WRITES, self._retry_writes)
 

@@ -42,6 +42,9 @@ TICK: Final = 0.25
 CHECKPOINT_EVERY: Final = 5.0
 HALF_OPEN: Final = 20
 WANT_CONNECTED: Final = 100
+MAX_REMEMBERED: Final = 10_000
+"""Peers of which is remembered that they were there, and what was exchanged with them."""
+
 HUNGRY_AFTER: Final = 3.0
 """Seconds without any piece coming in after which more peers are asked for."""
 
@@ -245,7 +248,8 @@ class Torrent:
     # -- what the exchange tells
 
     def peer_joined(self, connection: Connection, peer_id: bytes) -> None:
-        self._asked.add(peer_id)
+        if len(self._asked) < MAX_REMEMBERED:
+            self._asked.add(peer_id)
         if connection.outgoing:
             self._book.connected(connection.address)
 
@@ -260,7 +264,10 @@ class Torrent:
     def peer_left(self, connection: Connection) -> None:
         peer = connection.peer
         assert peer is not None
-        self._sources[peer.peer_id] = self._source(peer)
+        if peer.down.total or peer.up.total:
+            self._sources[peer.peer_id] = self._source(peer)
+            if len(self._sources) > MAX_REMEMBERED:
+                del self._sources[next(iter(self._sources))]
         if peer.listens_at is not None:
             gained = peer.down.total + peer.up.total > 0
             self._disconnected(peer.listens_at, failed=not gained)
@@ -358,6 +365,8 @@ class Torrent:
                 await self._on_disk(self._store.checkpoint)
             except StorageError as error:
                 log.error("%s", error)
+                self.disk_failed(StorageError(f"{error}; stop, and start again to recheck"))
+                self.exchange.suspend()
 
     def _look_hungry(self) -> None:
         """Ask the tracker for peers sooner while nothing comes in."""
