@@ -27,6 +27,8 @@ class Serving:
         self._slots = slots
         self._choker = Choker(slots)
         self._order = ServeOrder(len(have))
+        self._turn = 0
+        self._turns: dict[Peer, int] = {}
         self._rechoke_at = 0.0
         self._fill = False
         self._peers: list[Peer] = []
@@ -38,6 +40,7 @@ class Serving:
         self._peers.remove(peer)
         peer.uploads.clear()
         self._order.forget(peer)
+        self._turns.pop(peer, None)
         self._fill = True
 
     def interest_changed(self, peer: Peer) -> None:
@@ -71,12 +74,20 @@ class Serving:
         return self._send(peer, piece) if ready(piece) else 0
 
     def serve_best(self, peers: Iterable[Peer], ready: Ready) -> tuple[Peer, int] | None:
-        """Send the most useful block that any of `peers` asked for: to whom, and its bytes."""
-        chosen = self._order.choose(((peer, peer.uploads) for peer in peers), ready)
+        """Send the most useful block that any of `peers` asked for: to whom, and its bytes.
+
+        Of equals the peer served longest ago is next: were all first copies given to one,
+        the others would depend on its uplink.
+        """
+        turns = self._turns
+        in_turn = sorted(peers, key=lambda peer: turns.get(peer, 0))
+        chosen = self._order.choose(((peer, peer.uploads) for peer in in_turn), ready)
         if chosen is None:
             return None
         peer, piece = chosen
         assert isinstance(peer, Peer)
+        self._turn += 1
+        turns[peer] = self._turn
         return peer, self._send(peer, piece)
 
     def _send(self, peer: Peer, piece: int) -> int:
