@@ -133,6 +133,19 @@ def test_a_limited_seeder_gives_hardly_more_than_one_copy_to_eight(record_proper
     assert over <= 1.5
 
 
+def test_a_seeder_does_not_make_a_swarm_depend_on_one_slow_uplink():
+    swarm = Swarm(pieces=64, blocks=8)
+    fast_link = {"up": 12 * MB, "down": 12 * MB}
+    seeder = swarm.seeder(limit=MB, **fast_link)
+    swarm.leecher(limit=100 * KB, **fast_link)
+    swarm.leechers(5, limit=MB, **fast_link)
+
+    seconds = swarm.run()
+
+    assert seconds <= 1.5 * swarm.size / MB
+    assert seeder.uploaded <= 1.5 * swarm.size
+
+
 def test_what_a_seeder_sends_is_spread_over_pieces_that_nobody_had():
     swarm, seeder, leechers = limited_seeder_and_eight()
 

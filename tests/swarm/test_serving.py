@@ -211,18 +211,46 @@ def test_a_piece_that_was_lost_is_not_sent_to_those_who_asked_for_it():
     assert not peer.uploads
 
 
+def both_pieces() -> list[BlockRequest]:
+    return [block(piece, number) for piece in range(2) for number in range(2)]
+
+
 def test_two_that_ask_for_the_same_get_different_pieces_first():
     upload = Upload(slots=4)
     one, two = upload.peers(2)
-    for peer in (one, two):
-        upload.asks(peer, *(block(piece, number) for piece in range(2) for number in range(2)))
+    upload.asks(one, *both_pieces())
+    upload.asks(two, *both_pieces())
 
     for _ in range(4):
         assert upload.serving.serve_best([one, two], always)
 
-    given = {peer: {block.piece for block in sent(peer)} for peer in (one, two)}
-    assert given[one] | given[two] == {0, 1}
-    assert sum(map(len, given.values())) == 2
+    given = [{block.piece for block in sent(peer)} for peer in (one, two)]
+    assert given in ([{0}, {1}], [{1}, {0}])
+
+
+def test_of_equals_the_one_served_longest_ago_is_next():
+    upload = Upload(slots=4)
+    peers = upload.peers(3)
+    for number, peer in enumerate(peers):
+        upload.asks(peer, block(2 * number, 0), block(2 * number, 1), block(2 * number + 1))
+
+    turns = [upload.serving.serve_best(peers, always)[0] for _ in range(6)]
+
+    assert turns == peers * 2
+
+
+def test_what_was_given_to_a_peer_that_left_is_given_to_others_as_if_it_were_new():
+    upload = Upload(slots=4)
+    leaves, stays, asks = upload.peers(3)
+    for peer, piece in ((leaves, 1), (stays, 0)):
+        upload.asks(peer, block(piece))
+        upload.serving.serve(peer, always)
+    upload.serving.left(leaves)
+    upload.asks(asks, block(0), block(1))
+
+    upload.serving.serve(asks, always)
+
+    assert sent(asks) == [block(1)]
 
 
 def test_nothing_is_sent_while_nobody_asks_or_the_content_is_not_at_hand():
