@@ -1,8 +1,7 @@
-"""Carries out, for one torrent, what its `Transfer` decides: blocks, files, connections.
+"""Carries out, for one torrent, what its `Transfer` decides: connections, and what they send.
 
-Invariant: a piece's bytes are in one place at a time: a buffer being filled, a buffer at a
-worker thread, or the disk; only after the worker reports it right does the transfer hear
-of it. Work for one connection never raises into another.
+Invariant: after every event the transfer's effects are carried out and what its sessions
+have to send is on its way; work for one connection never raises into another.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pfs.errors import NetworkError, StorageError
 from p2pfs.formats.bitfield import Bitfield
@@ -19,18 +18,20 @@ from p2pfs.formats.extension import MAX_RUN_LENGTH, ExtendedHandshake
 from p2pfs.formats.peer_id import client_name
 from p2pfs.formats.wire import Handshake
 from p2pfs.geometry import BlockRequest, PeerId
-from p2pfs.net.connection import Connection
 from p2pfs.net.disk import Disk
 from p2pfs.net.limits import UpLimit
+from p2pfs.net.piece_writer import PieceWriter
 from p2pfs.net.readahead import ReadAhead
 from p2pfs.storage.assembler import Assembler
-from p2pfs.storage.hashing import block_digests
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Learned, Store, Verify
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.session import Session
 from p2pfs.swarm.transfer import Transfer
 from p2pfs.swarm.uploads import MAX_QUEUED
+
+if TYPE_CHECKING:
+    from p2pfs.net.connection import Connection
 
 __all__ = ["Exchange", "ExchangeOwner"]
 
@@ -39,13 +40,10 @@ log = logging.getLogger(__name__)
 SEND_AHEAD: Final = 256 * 1024
 """Bytes queued on a stream above which no further block is answered."""
 
-T = TypeVar("T")
-
 MAX_UNREAD: Final = 4 * SEND_AHEAD
 """Bytes queued on a stream that no peer who reads leaves lying."""
 
 MAX_PEERS: Final = 400
-RETRY_WRITES: Final = 5.0
 
 PRESUMED_DEAD: Final = 20.0
 """Seconds of silence after which a new connection of the same peer replaces the old one."""
@@ -100,8 +98,7 @@ class Exchange:
     ) -> None:
         self._owner = owner
         self._store = store
-        self._disk = disk
-        self._assembler = assembler
+        self._writer = PieceWriter(self, store, disk, assembler)
         self._up_limit = up_limit
         self._loop = asyncio.get_running_loop()
         self._geometry = store.metainfo.geometry
@@ -115,11 +112,6 @@ class Exchange:
         self._readahead = ReadAhead(store, disk, self.push_soon)
         self._contents: dict[int, _Content] = {}
         self._pushing = False
-        self._spilled: dict[int, list[asyncio.Future[None]]] = {}
-        self._unwritten: dict[int, memoryview] = {}
-        self._jobs: set[asyncio.Task[None]] = set()
-        self._at_disk: set[asyncio.Future[Any]] = set()
-        self._retry: asyncio.TimerHandle | None = None
         self._closed = False
 
     def handshake(self) -> Handshake:
@@ -271,19 +263,18 @@ class Exchange:
         self._owner.served(number)
         content = self._contents.get(number)
         if content is None:
-            content = self._contents[number] = _Content(self._store, number, self._on_disk)
+            content = self._contents[number] = _Content(self._store, number, self._writer)
         return content
 
     # -- effects
 
     def _carry_out(self, effect: Effect) -> None:
         if type(effect) is Store:
-            self._keep(effect)
+            self._writer.keep(effect.block, effect.data)
         elif isinstance(effect, Verify):
-            self._verify(effect)
+            self._writer.verify(effect.piece, digests=effect.digests)
         elif isinstance(effect, Forget):
-            self._assembler.drop((self, effect.piece))
-            self._spilled.pop(effect.piece, None)
+            self._writer.forget(effect.piece)
         elif isinstance(effect, Learned):
             connection = self.connections.get(effect.peer)
             if connection is not None:
@@ -305,65 +296,9 @@ class Exchange:
             self._owner.nothing_to_exchange(connection)
         connection.close(effect.reason)
 
-    def _keep(self, effect: Store) -> None:
-        (piece, begin, _), data = effect
-        writes = self._spilled.get(piece)
-        if writes is None:
-            if self._assembler.begin((self, piece), self._geometry.piece_size(piece)):
-                self._assembler.put((self, piece), begin, data)
-                return
-            writes = self._spilled[piece] = []
-        copy = bytes(data)
-        writes.append(self._on_disk(len(copy), self._store.write_block, piece, begin, copy))
+    # -- what the writer tells
 
-    def _verify(self, effect: Verify) -> None:
-        if effect.piece in self._spilled:
-            self._start(self._verify_spilled(effect))
-        else:
-            buffer = self._assembler.take((self, effect.piece))
-            self._start(self._verify_buffer(effect.piece, buffer, effect.digests))
-
-    def _on_disk(self, weight: int, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """A storage call that `close` waits for, whatever becomes of its caller."""
-        job = self._disk.run(weight, call, *args)
-        self._at_disk.add(job)
-        job.add_done_callback(self._at_disk.discard)
-        return asyncio.shield(job)
-
-    def _start(self, job: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(job)
-        self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
-
-    async def _verify_buffer(self, piece: int, buffer: memoryview, digests: bool) -> None:
-        try:
-            right, found = await self._on_disk(
-                len(buffer), _check_and_write, self._store, piece, buffer, digests
-            )
-        except StorageError as error:
-            self._unwritten[piece] = buffer
-            self._write_failed(error)
-            return
-        self._assembler.release(buffer)
-        self._report(piece, right, found)
-
-    async def _verify_spilled(self, effect: Verify) -> None:
-        piece = effect.piece
-        writes = self._spilled.pop(piece)
-        try:
-            for outcome in await asyncio.gather(*writes, return_exceptions=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            right, found = await self._on_disk(
-                0, _check_written, self._store, piece, effect.digests
-            )
-        except StorageError as error:
-            self.transfer.leeching.write_failed(piece)
-            self._write_failed(error)
-            return
-        self._report(piece, right, found)
-
-    def _report(self, piece: int, right: bool, digests: list[bytes]) -> None:
+    def piece_checked(self, piece: int, right: bool, digests: list[bytes]) -> None:
         now = self._loop.time()
         if right:
             self.transfer.verified(piece, digests, now)
@@ -372,92 +307,46 @@ class Exchange:
             self.transfer.rejected(piece, digests, now)
         self._settle()
 
+    def piece_lost(self, piece: int) -> None:
+        self.transfer.leeching.write_failed(piece)
+
+    def writing_failed(self, error: StorageError) -> None:
+        self._owner.disk_failed(error)
+        self.suspend()
+
+    def writing_works(self) -> None:
+        self._owner.disk_failed(None)
+        self.transfer.leeching.resume()
+        self.tick()
+
     def suspend(self) -> None:
         """Ask for nothing more; what we have is served all the same."""
         self.transfer.leeching.suspend()
         self._settle()
-
-    def _write_failed(self, error: StorageError) -> None:
-        """Stop asking for more; what could not be written is kept and tried again."""
-        log.error("%s", error)
-        self._owner.disk_failed(error)
-        self.suspend()
-        if self._retry is None and not self._closed:
-            self._retry = self._loop.call_later(RETRY_WRITES, self._retry_writes)
-
-    def _retry_writes(self) -> None:
-        self._retry = None
-        if self._closed:
-            return
-        if self._unwritten:
-            piece = next(iter(self._unwritten))
-            self._start(self._write_again(piece))
-        else:
-            self._writable_again()
-
-    async def _write_again(self, piece: int) -> None:
-        buffer = self._unwritten.pop(piece)
-        await self._verify_buffer(piece, buffer, digests=True)
-        if piece not in self._unwritten:
-            if self._unwritten:
-                self._retry_writes()
-            else:
-                self._writable_again()
-
-    def _writable_again(self) -> None:
-        self._owner.disk_failed(None)
-        self.transfer.leeching.resume()
-        self.tick()
 
     # -- the end
 
     async def close(self, reason: str) -> None:
         """Close every connection and wait for the pieces at the disk."""
         self._closed = True
-        if self._retry is not None:
-            self._retry.cancel()
         for connection in list(self.connections.values()):
             connection.close(reason)
-        while self._jobs or self._at_disk:
-            await asyncio.gather(*self._jobs, *self._at_disk, return_exceptions=True)
-        for buffer in self._unwritten.values():
-            self._assembler.release(buffer)
-        self._unwritten.clear()
-        for piece in self.transfer.leeching.picker.in_progress():
-            self._assembler.drop((self, piece))
+        await self._writer.close()
 
 
 class _Content:
     """One content file as a stream wants it."""
 
-    __slots__ = ("_number", "_on_disk", "_source", "_store")
+    __slots__ = ("_number", "_source", "_store", "_writer")
 
-    def __init__(
-        self, store: PieceStore, number: int, on_disk: Callable[..., asyncio.Future[bytes]]
-    ) -> None:
+    def __init__(self, store: PieceStore, number: int, writer: PieceWriter) -> None:
         self._store = store
         self._number = number
-        self._on_disk = on_disk
+        self._writer = writer
         self._source = store.source(number)
 
     def fileno(self) -> int:
         return self._source.fileno()
 
     async def read_at(self, offset: int, length: int) -> bytes:
-        return await self._on_disk(0, self._store.read_file, self._number, offset, length)
-
-
-def _check_and_write(
-    store: PieceStore, piece: int, buffer: memoryview, digests: bool
-) -> tuple[bool, list[bytes]]:
-    right = store.write_piece(piece, buffer)
-    return right, block_digests(buffer) if digests or not right else []
-
-
-def _check_written(store: PieceStore, piece: int, digests: bool) -> tuple[bool, list[bytes]]:
-    right = store.verify_written(piece)
-    found: list[bytes] = []
-    if digests or not right:
-        size = store.metainfo.geometry.piece_size(piece)
-        found = block_digests(store.read(piece, 0, size))
-    return right, found
+        return await self._writer.on_disk(0, self._store.read_file, self._number, offset, length)

@@ -335,10 +335,6 @@ class Picker:
         progress.free |= 1 << number
         self._with_free[progress.piece] = progress
 
-    def in_progress(self) -> list[int]:
-        """The pieces begun and not yet had."""
-        return list(self._in_progress)
-
     def givers(self, piece: int) -> Sequence[Source | None]:
         """Who gave each block of a piece in progress or being checked."""
         return self._in_progress[piece].givers
