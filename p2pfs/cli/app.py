@@ -93,8 +93,24 @@ def build_app(needed: Collection[str] = tuple(COMMANDS)) -> typer.Typer:
     return app
 
 
+def _open_standard_streams() -> None:
+    """Put the null device where whoever started us closed one of the three.
+
+    Otherwise the next file or socket would get its number, and our output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def run_command_line(argv: Sequence[str] | None = None) -> None:
     """Run `argv` (default: this process's arguments) and exit: 0, 1, 2, 130 or 143."""
+    _open_standard_streams()
     arguments = join_piece_lists(sys.argv[1:] if argv is None else argv)
     completing = any(name.startswith("_P2PFS_") for name in os.environ)
     app = build_app(tuple(COMMANDS) if completing else commands_in(arguments, COMMANDS))

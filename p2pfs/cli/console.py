@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2pfs.cli import views
 from p2pfs.cli.screen import PlainScreen
+from p2pfs.cli.text import printable
 
 if TYPE_CHECKING:
     from prompt_toolkit.application import Application
@@ -75,11 +76,11 @@ class ConsoleScreen(PlainScreen):
             Layout,
             Window,
         )
-        from prompt_toolkit.layout.processors import BeforeInput
 
         def accept(buffer: Buffer) -> bool:
-            self.write(_PROMPT + buffer.text)
-            handle(buffer.text)
+            for text in buffer.text.splitlines() or [""]:  # several when they were pasted
+                self.write(_PROMPT + printable(text))
+                handle(text)
             return False
 
         keys = KeyBindings()
@@ -95,7 +96,7 @@ class ConsoleScreen(PlainScreen):
                 event.current_buffer.delete()
 
         line = Buffer(multiline=False, accept_handler=accept, history=InMemoryHistory())
-        typed = Window(BufferControl(line, input_processors=[BeforeInput(_PROMPT)]), height=1)
+        typed = Window(BufferControl(line), height=1, get_line_prefix=lambda *_: _PROMPT)
         bar = Window(FormattedTextControl(self._bar), height=1, style="reverse")
         application: Application[None] = Application(
             layout=Layout(HSplit([typed, bar]), focused_element=typed),

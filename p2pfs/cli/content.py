@@ -1,20 +1,19 @@
 """What a name on the command line stands for: content to share, a torrent to fetch.
 
 Invariant: a .torrent in `torrents/` is used for content only after all of the content was
-hashed and matches it; a .torrent gets its name when it is whole.
+hashed and matches it.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from p2pfs.cli.text import printable
-from p2pfs.errors import FormatError, MetainfoError, StorageError, UsageError
+from p2pfs.cli.torrent_files import is_torrent_file, keep_torrent, kept_torrent, read_torrent
+from p2pfs.errors import MetainfoError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from p2pfs.formats.metainfo import Metainfo
@@ -23,22 +22,15 @@ if TYPE_CHECKING:
 __all__ = [
     "OUTPUT",
     "SEEDS",
-    "TORRENTS",
+    "Described",
     "Shared",
     "build_metainfo",
     "check_name",
     "find_shared",
-    "is_torrent_file",
-    "known_torrent",
     "metainfo_for",
-    "read_torrent",
-    "refuse_overwriting",
-    "torrent_path",
-    "write_torrent",
 ]
 
 SEEDS = Path("seeds")
-TORRENTS = Path("torrents")
 OUTPUT = Path("output")
 
 HashProgress = Callable[[int, int], None]
@@ -50,88 +42,6 @@ class Shared:
 
     path: Path
     torrent: Path | None = None
-
-
-def is_torrent_file(text: str) -> bool:
-    """Whether a word on the command line means a .torrent file rather than a name."""
-    return text.lower().endswith(".torrent")
-
-
-def read_torrent(path: Path) -> Metainfo:
-    """The torrent in a .torrent file.
-
-    Raises `StorageError` when it cannot be read, `MetainfoError` when it cannot be used.
-    """
-    from p2pfs.formats.bencode import METAINFO_LIMITS
-    from p2pfs.formats.metainfo import parse
-
-    try:
-        with path.open("rb") as file:
-            data = file.read(METAINFO_LIMITS.max_bytes + 1)
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        return parse(data)
-    except FormatError as error:
-        raise MetainfoError(f"{path} is not a usable .torrent file: {error}") from error
-
-
-def torrent_path(name: str) -> Path:
-    """Where the .torrent of content called `name` is kept."""
-    from p2pfs.formats.paths import MAX_COMPONENT_BYTES, disk_name, shorten
-
-    suffix = ".torrent"
-    return TORRENTS / (shorten(disk_name(name), MAX_COMPONENT_BYTES - len(suffix)) + suffix)
-
-
-def write_torrent(path: Path, metainfo: Metainfo, *, overwrite: bool) -> None:
-    """Write a .torrent file in one step, so that a reader sees all of it or none.
-
-    Raises `StorageError` when it cannot be written, or is there and `overwrite` is not set.
-    """
-    data = metainfo.to_bytes()
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".p2pfs-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        _allow_reading(temporary)
-        if overwrite:
-            os.replace(temporary, path)  # noqa: PTH105
-            temporary = None
-        else:
-            _link_new(temporary, path)
-    except FileExistsError:
-        refuse_overwriting(path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def refuse_overwriting(path: Path) -> NoReturn:
-    """Raises the `StorageError` that says so, and what to do."""
-    raise StorageError(f"{path} exists already: --force overwrites it, -o chooses another name")
-
-
-def _allow_reading(path: str) -> None:
-    """Temporary files are private; a .torrent is as public as the user's mask says."""
-    mask = os.umask(0)
-    os.umask(mask)
-    Path(path).chmod(0o666 & ~mask)
-
-
-def _link_new(temporary: str, path: Path) -> None:
-    """Give a file its name unless the name is taken (`FileExistsError`)."""
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        raise
-    except (OSError, NotImplementedError):  # file systems without hard links
-        with path.open("xb") as file:
-            file.write(Path(temporary).read_bytes())
 
 
 def build_metainfo(
@@ -167,7 +77,7 @@ def find_shared(words: Sequence[str]) -> list[Shared]:
     beside it, here, or in `output/`. Raises `StorageError` when there is nothing to share.
     """
     if not words:
-        everything = [Shared(path) for path in sorted(SEEDS.glob("*")) if _visible(path)]
+        everything = [Shared(path) for path in sorted(_listed(SEEDS)) if _visible(path)]
         if not everything:
             raise StorageError(
                 f"there is nothing to share in {SEEDS}/: put files there, or name one with -f"
@@ -183,11 +93,22 @@ def find_shared(words: Sequence[str]) -> list[Shared]:
     return list(shared.values())
 
 
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"cannot open {folder}: {error.strerror or error}") from error
+
+
 def _visible(path: Path) -> bool:
     return not path.name.startswith(".")
 
 
 def _content(word: str) -> Path:
+    if not word:
+        raise UsageError("the name of what to share is empty")
     for path in (Path(word), SEEDS / word):
         if path.exists():
             return path
@@ -213,17 +134,29 @@ def _content_of(torrent: Path, given: Sequence[Path]) -> Path:
     raise StorageError(f"the content of {torrent} is not here: looked for {places}")
 
 
-def metainfo_for(shared: Shared, progress: HashProgress | None = None) -> tuple[Metainfo, bool]:
-    """The torrent of shared content, and whether all of the content was hashed for it.
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The torrent of shared content; `hashed` when all of the content was hashed for it.
+
+    `note` is what the user should know about how it came about, if anything.
+    """
+
+    metainfo: Metainfo
+    hashed: bool
+    note: str | None = None
+
+
+def metainfo_for(shared: Shared, progress: HashProgress | None = None) -> Described:
+    """The torrent of shared content.
 
     The .torrent the user gave (its content is not hashed here), else the one in
-    `torrents/` when it matches the content, else a new one, which is written there.
+    `torrents/` when it matches the content, else a new one, which is kept there.
     """
     from p2pfs.storage.creating import hash_tree
 
     if shared.torrent is not None:
-        return read_torrent(shared.torrent), False
-    kept = torrent_path(shared.path.resolve().name)
+        return Described(read_torrent(shared.torrent), hashed=False)
+    kept = kept_torrent(shared.path)
     known: Metainfo | None = None
     if kept.exists():
         try:
@@ -238,21 +171,9 @@ def metainfo_for(shared: Shared, progress: HashProgress | None = None) -> tuple[
             tree.multi_file,
         )
         if same_files and known.pieces == tree.pieces:
-            return known, True
+            return Described(known, hashed=True)
     made = build_metainfo(hash_tree(shared.path, progress=progress))
-    write_torrent(kept, made, overwrite=True)
-    return made, True
-
-
-def known_torrent(name: str) -> Metainfo | None:
-    """The torrent that `torrents/` keeps under a name, if it does."""
-    from p2pfs.formats.paths import safe_component
-
-    try:
-        path = torrent_path(safe_component(name))
-    except FormatError:
-        return None
-    return read_torrent(path) if path.is_file() else None
+    return Described(made, hashed=True, note=keep_torrent(kept, made))
 
 
 def check_name(name: str) -> None:

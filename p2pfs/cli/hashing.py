@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from p2pfs.cli.text import printable
+from p2pfs.cli.text import printable, write_out
 
 __all__ = ["emit", "hash_bar"]
 
 
 def emit(event: str, **fields: Any) -> None:
     """One JSON object on a line of its own."""
-    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
-    sys.stdout.flush()
+    write_out(json.dumps({"event": event, **fields}) + "\n")
 
 
 @contextmanager

@@ -13,44 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2pfs.cli import content
+from p2pfs.cli import content, torrent_files
 from p2pfs.cli.hashing import hash_bar
 from p2pfs.cli.screen import Screen
 from p2pfs.errors import CatalogueError, StorageError, TrackerError, UsageError
 
 if TYPE_CHECKING:
+    from p2pfs.cli.where import Where
     from p2pfs.formats.bitfield import Bitfield
     from p2pfs.formats.metainfo import Metainfo
     from p2pfs.net.engine import Client, Torrent
 
-__all__ = ["Part", "Where", "check_host", "start_downloads", "start_seeds"]
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """How the swarm is reached. `up_limit` and `down_limit` are bytes a second."""
-
-    host: str | None
-    tracker_port: int
-    port: int
-    bind: str | None
-    up_limit: int | None = None
-    down_limit: int | None = None
-
-    @property
-    def base_url(self) -> str | None:
-        """Where the tracker and its catalogue are, if the user named a host."""
-        if self.host is None:
-            return None
-        if "://" in self.host:
-            return self.host.removesuffix("/").removesuffix("/announce")
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.tracker_port}"
-
-    @property
-    def trackers(self) -> list[str]:
-        """The announce URLs that the user named."""
-        return [] if self.base_url is None else [f"{self.base_url}/announce"]
+__all__ = ["Part", "start_downloads", "start_seeds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +39,11 @@ class Part:
         return bool(self.missing) or self.first is not None or self.last is not None
 
 
-def check_host(host: str | None) -> None:
-    """Refuse what cannot be a host; raises `UsageError`."""
-    if host is None:
-        return
-    bare = host.partition("://")[2] if "://" in host else host
-    if not bare or not host.isprintable() or any(mark in host for mark in " @?#\\"):
-        raise UsageError(f"{host!r} is not a host name or an address")
-
-
 class _Stopped(Exception):
     """Raised into a hashing thread whose result nobody waits for any more."""
 
 
-async def _hashed(shared: content.Shared, *, as_json: bool) -> tuple[Metainfo, bool]:
+async def _hashed(shared: content.Shared, *, as_json: bool) -> content.Described:
     """`content.metainfo_for` on a thread; ends soon after it is cancelled."""
     cancelled = threading.Event()
     with hash_bar(f"hashing {shared.path}", as_json=as_json) as draw:
@@ -123,7 +88,10 @@ async def start_seeds(
 
     torrents = []
     for shared in content.find_shared(words):
-        metainfo, hashed = await _hashed(shared, as_json=as_json)
+        described = await _hashed(shared, as_json=as_json)
+        metainfo = described.metainfo
+        if described.note is not None:
+            screen.note(described.note)
         _need_tracker(where, metainfo)
         have = None
         if part:
@@ -137,7 +105,7 @@ async def start_seeds(
             except UsageError as error:
                 raise UsageError(f"{metainfo.name}: {error}") from None
         await _publish(screen, where, metainfo)
-        if not hashed:
+        if not described.hashed:
             screen.note(f"checking {shared.path}")
         with hash_bar(f"checking {shared.path}", as_json=as_json) as draw:
             torrent = await client.seed(
@@ -145,7 +113,7 @@ async def start_seeds(
                 shared.path,
                 have=have,
                 trackers=where.trackers,
-                verify=not hashed,
+                verify=not described.hashed,
                 progress=draw,
             )
         torrents.append(torrent)
@@ -168,8 +136,8 @@ def _check_offer(screen: Screen, path: Path, torrent: Torrent, have: Bitfield | 
 
 async def _find_wanted(screen: Screen, where: Where, word: str) -> Metainfo:
     """The torrent that a downloader means: a file, a name in the catalogue, or in torrents/."""
-    if content.is_torrent_file(word):
-        return content.read_torrent(Path(word))
+    if torrent_files.is_torrent_file(word):
+        return torrent_files.read_torrent(Path(word))
     content.check_name(word)
     from p2pfs.net import catalogue_client
 
@@ -179,17 +147,19 @@ async def _find_wanted(screen: Screen, where: Where, word: str) -> Metainfo:
         try:
             return parse(await catalogue_client.fetch(where.base_url, word))
         except TrackerError as error:
-            known = content.known_torrent(word)
+            known = torrent_files.known_torrent(word)
             if known is None:
                 kind = CatalogueError if isinstance(error, CatalogueError) else TrackerError
-                raise kind(f"{error}; there is no {content.torrent_path(word)} either") from error
-            screen.note(f"{error}; using {content.torrent_path(word)}")
+                raise kind(
+                    f"{error}; there is no {torrent_files.torrent_path(word)} either"
+                ) from error
+            screen.note(f"{error}; using {torrent_files.torrent_path(word)}")
             return known
-    known = content.known_torrent(word)
+    known = torrent_files.known_torrent(word)
     if known is not None:
         return known
     raise CatalogueError(
-        f"nothing is known of {word}: there is no {content.torrent_path(word)}; "
+        f"nothing is known of {word}: there is no {torrent_files.torrent_path(word)}; "
         "name the tracker that knows it with -i HOST, or give a .torrent file"
     )
 

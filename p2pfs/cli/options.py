@@ -21,6 +21,7 @@ __all__ = [
     "LogFile",
     "Missing",
     "Output",
+    "PeerFile",
     "PeerPort",
     "TrackerPort",
     "UpLimit",
@@ -69,7 +70,7 @@ Host = Annotated[
         "--tracker-host",
         "-i",
         metavar="HOST",
-        help="The tracker's host name or address; not needed if the torrent names a tracker.",
+        help="The tracker: a host, HOST:PORT or a URL; not needed if the torrent names one.",
     ),
 ]
 TrackerPort = Annotated[
@@ -144,6 +145,16 @@ Shared = Annotated[
         metavar="NAME|PATH|FILE.torrent",
         autocompletion=_complete_shared,
         help="What to share: a path or a name in seeds/ (default: everything in seeds/).",
+    ),
+]
+PeerFile = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="NAME|PATH|FILE.torrent",
+        autocompletion=_complete_shared,
+        help="What to share or to fetch (default: 0short_story.txt).",
     ),
 ]
 Wanted = Annotated[

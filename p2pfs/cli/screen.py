@@ -7,12 +7,11 @@ output holds one object a line, each with its `event`, and the last one is `fina
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from p2pfs.cli import views
-from p2pfs.cli.text import printable
+from p2pfs.cli.text import printable, write_out
 from p2pfs.cli.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ class Screen:
 
     def write(self, text: str) -> None:
         """One or several whole lines to standard output, at once."""
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        write_out(text + "\n")
 
     async def commands(self, handle: Callable[[str], None]) -> None:
         """Call `handle` with each line that comes in, until cancelled."""

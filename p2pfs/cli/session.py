@@ -15,18 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfs.cli.text import printable
+from p2pfs.errors import P2pfsError
 
 if TYPE_CHECKING:
     from p2pfs.cli.screen import Screen
     from p2pfs.net.engine import PeerInfo, Progress, Torrent
 
-__all__ = ["Session"]
+__all__ = ["Session", "StoppedEarly"]
 
 _log = logging.getLogger(__name__)
 
 _TICK = 0.5
 _MISSING_SETTLES = 1.0
 """Seconds for which the missing pieces must stay the same before they are told."""
+
+
+class StoppedEarly(P2pfsError):
+    """`exit` came while a download was not complete."""
 
 
 class Session:
@@ -62,7 +67,7 @@ class Session:
     async def run(self) -> int:
         """Until complete, `exit` or cancelled; returns the exit code.
 
-        Raises the engine's `StorageError` when a download cannot go on.
+        Raises the engine's `StorageError` when a download cannot go on, and `StoppedEarly`.
         """
         self._screen.watch(self.snapshot)
         background: list[asyncio.Task[Any]] = [
@@ -81,8 +86,7 @@ class Session:
             await asyncio.gather(*background, *completions, leaving, return_exceptions=True)
         unfinished = sum(not task.done() or task.cancelled() for task in completions)
         if unfinished and not self._stay:
-            self._screen.note("Stopped before the end: the same command goes on from here")
-            return 1
+            raise StoppedEarly("stopped before the end: the same command goes on from here")
         return 0
 
     @staticmethod
@@ -144,7 +148,7 @@ class Session:
         elif word in ("help", "?"):
             self._screen.help()
         elif word:
-            self._screen.note(f"unknown command {printable(word)[:40]!r}; help lists the commands")
+            self._screen.note(f"unknown command '{printable(word)[:40]}'; help lists the commands")
 
     def _peers(self) -> list[tuple[Progress, PeerInfo]]:
         return [

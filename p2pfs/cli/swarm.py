@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pfs.cli import content
-from p2pfs.cli.joining import Part, Where, check_host, start_downloads, start_seeds
+from p2pfs.cli.joining import Part, start_downloads, start_seeds
 from p2pfs.cli.options import (
     Bind,
     DownLimit,
@@ -24,6 +24,7 @@ from p2pfs.cli.options import (
     LogFile,
     Missing,
     Output,
+    PeerFile,
     PeerPort,
     Shared,
     TrackerPort,
@@ -35,6 +36,7 @@ from p2pfs.cli.options import (
 from p2pfs.cli.run import run_async, start_logging
 from p2pfs.cli.screen import open_screen
 from p2pfs.cli.units import parse_rate
+from p2pfs.cli.where import Where
 from p2pfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +60,6 @@ def _run_seeder(
 ) -> None:
     from p2pfs.cli.session import Session
 
-    check_host(where.host)
     screen = open_screen(role, as_json=as_json)
 
     async def work() -> int:
@@ -89,7 +90,6 @@ def _run_downloader(
 ) -> None:
     from p2pfs.cli.session import Session
 
-    check_host(where.host)
     if not words:
         raise UsageError("say what to download: a name, or a .torrent file")
     screen = open_screen(role, as_json=as_json)
@@ -170,7 +170,7 @@ def peer(
     ] = False,
     port: PeerPort = 9000,
     tracker_port: TrackerPort = 9999,
-    file: Shared = None,
+    file: PeerFile = None,
     missing: Missing = None,
     range_start: First = None,
     range_end: Last = None,

@@ -1,14 +1,19 @@
-"""Text that came from others, made safe for a terminal.
+"""Text for a terminal: what came from others made safe, measured, cut, and written.
 
-Invariant: what leaves here holds printable characters only: no control sequence, no
-change of direction, no invisible character, no line end.
+Invariant: what `printable` returns holds printable characters only: no control sequence, no
+change of direction, no invisible character, no line end. Widths are columns of a terminal,
+where a character takes none, one or two.
 """
 
 from __future__ import annotations
 
+import sys
+import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["format_pieces", "printable", "shorten"]
+from p2pfs.errors import StorageError
+
+__all__ = ["format_pieces", "printable", "shorten", "width", "write_out"]
 
 
 def printable(text: str) -> str:
@@ -27,9 +32,29 @@ def _escape(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def shorten(text: str, width: int) -> str:
-    """`text` cut to `width` characters (at least 1), with an ellipsis in place of the rest."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def width(text: str) -> int:
+    """The columns that printable text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def shorten(text: str, columns: int) -> str:
+    """`text` cut to `columns` (at least 1), with an ellipsis in place of the rest."""
+    if width(text) <= columns:
+        return text
+    left = columns - 1
+    kept = 0
+    for character in text:
+        left -= _columns(character)
+        if left < 0:
+            break
+        kept += 1
+    return text[:kept] + "…"
 
 
 def format_pieces(pieces: Sequence[int], limit: int = 12) -> str:
@@ -42,3 +67,17 @@ def format_pieces(pieces: Sequence[int], limit: int = 12) -> str:
             runs.append((piece, piece))
     shown = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:limit])
     return shown if len(runs) <= limit else f"{shown}, and {len(runs) - limit} more runs"
+
+
+def write_out(text: str) -> None:
+    """Write to standard output, at once.
+
+    Raises `BrokenPipeError` when its reader went away, `StorageError` when it is, say, full.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot write to standard output: {error.strerror}") from error

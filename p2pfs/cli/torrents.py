@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2pfs.cli import content
+from p2pfs.cli import content, torrent_files
 from p2pfs.cli.hashing import emit, hash_bar
 from p2pfs.cli.options import Force, Json, LogFile, Verbose
 from p2pfs.cli.run import error_text, exit_code_for, start_logging
 from p2pfs.cli.text import format_pieces, printable
 from p2pfs.cli.units import format_size, parse_size
+from p2pfs.cli.where import check_url
 from p2pfs.errors import P2pfsError, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _final_object(as_json: bool) -> Iterator[None]:
 
 
 def make_torrent(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file or folder to share.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The file or folder to share.")],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -101,14 +102,15 @@ def make_torrent(
     with _final_object(as_json):
         length = _piece_length(piece_length)
         for url in (*(tracker or ()), *(web_seed or ())):
-            _check_url(url)
-        target = output
-        if target is None:
-            target = content.torrent_path(path.resolve().name)
-        if target.exists() and not force:
-            content.refuse_overwriting(target)
+            check_url(url, ("http", "https", "udp"))
+        if not path:
+            raise UsageError("the name of what to share is empty")
+        shared = Path(path)
+        target = torrent_files.kept_torrent(shared) if output is None else output
+        if target.exists():
+            torrent_files.refuse_overwriting(target, shared, force=force)
         with hash_bar(f"hashing {path}", as_json=as_json) as progress:
-            tree = hash_tree(path, length, progress=progress)
+            tree = hash_tree(shared, length, progress=progress)
         metainfo = content.build_metainfo(
             tree,
             private=private,
@@ -117,7 +119,7 @@ def make_torrent(
             comment=comment,
             creation_date=int(datetime.now(UTC).timestamp()) if date else None,
         )
-        content.write_torrent(target, metainfo, overwrite=force)
+        torrent_files.write_torrent(target, metainfo, overwrite=force)
     if as_json:
         described = _description(metainfo)
         emit(
@@ -152,12 +154,6 @@ def _piece_length(text: str | None) -> int | None:
     return length
 
 
-def _check_url(url: str) -> None:
-    scheme = url.partition("://")[0].lower()
-    if scheme not in ("http", "https", "udp") or printable(url) != url or " " in url:
-        raise UsageError(f"{url!r} is not a URL such as http://host:9999/announce")
-
-
 def _counted(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
@@ -180,7 +176,9 @@ def _description(metainfo: Metainfo) -> dict[str, Any]:
 
 
 def show(
-    torrent: Annotated[Path, typer.Argument(metavar="FILE.torrent", help="The file to show.")],
+    torrent: Annotated[
+        Path, typer.Argument(metavar="FILE.torrent", readable=False, help="The file to show.")
+    ],
     as_json: Json = False,
     verbose: Verbose = 0,
     log_file: LogFile = None,
@@ -193,7 +191,7 @@ def show(
     """
     start_logging(verbose, log_file)
     with _final_object(as_json):
-        metainfo = content.read_torrent(torrent)
+        metainfo = torrent_files.read_torrent(torrent)
     if as_json:
         described = _description(metainfo)
         emit("final", ok=True, exit_code=0, error=None, path=str(torrent), **described)
@@ -232,8 +230,12 @@ def _date(seconds: int) -> str:
 
 
 def verify(
-    torrent: Annotated[Path, typer.Argument(metavar="FILE.torrent", help="What it should be.")],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file or folder to check.")],
+    torrent: Annotated[
+        Path, typer.Argument(metavar="FILE.torrent", readable=False, help="What it should be.")
+    ],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", readable=False, help="The file or folder to check.")
+    ],
     as_json: Json = False,
     verbose: Verbose = 0,
     log_file: LogFile = None,
@@ -248,7 +250,7 @@ def verify(
 
     start_logging(verbose, log_file)
     with _final_object(as_json):
-        metainfo = content.read_torrent(torrent)
+        metainfo = torrent_files.read_torrent(torrent)
         with hash_bar(f"checking {path}", as_json=as_json) as progress:
             store = PieceStore.open_seed(metainfo, path, verify=True, progress=progress)
         good = store.verified.copy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from p2pfs.cli.text import format_pieces, printable, shorten
+from p2pfs.cli.text import format_pieces, printable, shorten, width
 from p2pfs.cli.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def progress_line(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def bar_line(all_progress: Sequence[Progress], width: int) -> str:
-    """The live bar, at most `width` characters: all torrents together."""
+def bar_line(all_progress: Sequence[Progress], columns: int) -> str:
+    """The live bar, at most `columns` wide: all torrents together."""
     loading = [p for p in all_progress if p.state not in ("seeding", "stopped")]
     shown = loading or list(all_progress)
     total = sum(p.bytes_total for p in shown)
@@ -91,12 +91,12 @@ def bar_line(all_progress: Sequence[Progress], width: int) -> str:
         tail.append(f"ETA {format_duration(eta)}")
     tail.append(_plural(peers, "peer"))
     text = "  ".join(tail)
-    name = shorten(name, max(8, width // 4))
-    room = width - len(text) - len(name) - 5
+    name = shorten(name, max(8, columns // 4))
+    room = columns - len(text) - width(name) - 5
     if room >= 4:
         filled = int(share * room)
-        return f"{name} [{'#' * filled}{'-' * (room - filled)}] {text}"[:width]
-    return f"{name} {text}"[:width]
+        return f"{name} [{'#' * filled}{'-' * (room - filled)}] {text}"
+    return shorten(f"{name} {text}", columns)
 
 
 def describe_missing(progress: Progress) -> str:

@@ -121,8 +121,8 @@ def make_metainfo(
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve(strict=True)
-    except OSError as error:
-        reason = error.strerror or "it cannot be resolved"
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, up to Python 3.12
+        reason = getattr(error, "strerror", None) or "its links lead in a circle"
         raise StorageError(f"cannot open {path}: {reason}") from error
 
 

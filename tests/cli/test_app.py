@@ -148,12 +148,12 @@ def test_completion_knows_commands_options_and_shared_names(tmp_path: Path) -> N
 def test_a_bug_is_one_line_and_its_traceback_goes_to_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from p2pfs.cli import content
+    from p2pfs.cli import torrent_files
 
     def broken(_: Path) -> None:
         raise RuntimeError("the roof\nis gone")
 
-    monkeypatch.setattr(content, "read_torrent", broken)
+    monkeypatch.setattr(torrent_files, "read_torrent", broken)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     with pytest.raises(SystemExit) as ending:
         main(["show", "x.torrent", "--log-file", str(tmp_path / "log")])

@@ -169,6 +169,23 @@ def test_a_typing_error_can_be_mended(terminals: Any) -> None:
     assert terminal.wait() == 0
 
 
+def test_the_prompt_comes_back_after_a_line_longer_than_the_screen(terminals: Any) -> None:
+    terminal = terminals("peer", "-f", NAME)
+    terminal.until("^p2pfs> *$")
+    terminal.type("prog " * 40)
+    terminal.until("prog prog prog")
+    terminal.type("\x15")
+    terminal.until("^p2pfs> *$")
+
+
+def test_lines_that_are_pasted_are_obeyed_one_by_one(terminals: Any) -> None:
+    terminal = terminals("peer", "-f", NAME)
+    terminal.until("^p2pfs> *$")
+    terminal.type("\x1b[200~help\nhlep\n\x1b[201~\r")
+    terminal.until("^exit +leave cleanly")
+    terminal.until("unknown command 'hlep'")
+
+
 def test_the_end_of_input_is_not_exit_and_ctrl_c_stops_cleanly(terminals: Any) -> None:
     terminal = terminals("peer", "-f", NAME)
     terminal.until(r"[1-9][0-9.]* %")

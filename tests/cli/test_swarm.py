@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,8 @@ def test_a_download_that_is_left_early_fails_and_goes_on_later(swarm: Any, conte
     downloader.event("missing")
     downloader.say("exit")
     assert downloader.wait() == 1
+    assert "the same command goes on from here" in only_line(downloader)
+    assert "the same command goes on from here" in downloader.event("final")["error"]
     assert not (swarm.folder / "output" / NAME).exists()
     swarm.seed("-f", NAME, "-r1", "3", "-r2", "3")
     again = swarm.run("download", NAME, "--json", *swarm.where())
@@ -179,8 +183,9 @@ def test_the_kept_torrent_is_used_when_it_matches_and_made_anew_when_not(
     assert "of 10 pieces" in swarm.seed("-f", NAME).event("ready")["torrents"]
     assert kept.read_bytes() == before
     swarm.content(NAME, SIZE + 1)
-    swarm.seed("-f", NAME)
+    swarm.seed("-f", NAME).line_with("describes other content")
     assert kept.read_bytes() != before
+    assert kept.with_name(f"{kept.name}.old-1").read_bytes() == before
 
 
 def test_a_torrent_file_serves_both_ends_without_a_catalogue(swarm: Any, content: bytes) -> None:
@@ -204,6 +209,26 @@ def test_content_that_differs_from_its_torrent_is_not_offered(swarm: Any, conten
     wrong = swarm.run("seed", "-f", "x.torrent", *swarm.where())
     assert wrong.wait() == 1
     assert "is not the content" in only_line(wrong)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows closes no standard streams this way")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(swarm: Any, content: bytes, closed: str) -> None:
+    swarm.tracker()
+    swarm.seed("-f", NAME)
+    command = shlex.join([sys.executable, "-m", "p2pfs", "download", NAME, *swarm.where()])
+    done = subprocess.run(
+        ["sh", "-c", f"{command} {closed}"], cwd=swarm.folder, timeout=30, check=False
+    )
+    assert done.returncode == 0
+    assert (swarm.folder / "output" / NAME).read_bytes() == content
+
+
+def test_host_and_port_may_be_given_together(swarm: Any, content: bytes) -> None:
+    swarm.tracker()
+    process = swarm.start("seed", "-i", f"127.0.0.1:{swarm.port}", "-p", "0", "--json", "-f", NAME)
+    process.event("ready")
+    assert process.process.poll() is None
 
 
 def test_a_tracker_that_is_not_there_is_named_with_what_to_do(swarm: Any, content: bytes) -> None:
@@ -243,6 +268,7 @@ def test_a_name_that_nobody_knows_is_named_with_what_was_tried(swarm: Any, conte
         (("-m", "0-18"), f"no piece is left to seed: the torrent has {PIECES} pieces"),
         (("--up-limit", "fast"), "'fast' is not a rate"),
         (("-i", "a b"), "not a host name"),
+        (("-f", ""), "what to share is empty"),
     ],
 )
 def test_wrong_usage_exits_with_2(

@@ -1,11 +1,17 @@
-"""Text that came from others, made safe for a terminal."""
+"""Text for a terminal: made safe, measured, cut and written."""
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfs.cli.text import format_pieces, printable, shorten
+from p2pfs.cli.text import format_pieces, printable, shorten, width, write_out
+from p2pfs.errors import StorageError
 
 
 def test_control_sequences_are_written_out() -> None:
@@ -31,6 +37,29 @@ def test_whatever_comes_in_only_printable_text_comes_out(text: str) -> None:
 def test_long_text_is_cut_with_an_ellipsis() -> None:
     assert shorten("abcdef", 6) == "abcdef"
     assert shorten("abcdefg", 6) == "abcde…"
+
+
+def test_wide_characters_take_two_columns_and_marks_take_none() -> None:
+    assert width("abc") == 3
+    assert width("文件") == 4
+    assert width("e\u0301") == 1
+    assert shorten("文件文件", 8) == "文件文件"
+    assert shorten("文件文件", 7) == "文件文…"
+    assert shorten("文件文件", 6) == "文件…"
+
+
+@given(st.text(), st.integers(1, 20))
+@settings(max_examples=100)
+def test_what_is_cut_fits(text: str, columns: int) -> None:
+    assert width(shorten(text, columns)) <= columns
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_standard_output_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", closefd=False)
+    monkeypatch.setattr(sys, "stdout", full)
+    with pytest.raises(StorageError, match="standard output"):
+        write_out("text\n")
 
 
 def test_pieces_are_written_as_runs() -> None:

@@ -80,6 +80,17 @@ def test_a_torrent_is_overwritten_only_by_force(run: Run, tmp_path: Path) -> Non
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
 
 
+def test_neither_nothing_nor_the_content_itself_is_written_to(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    code, _, err = run("make-torrent", "")
+    assert (code, err) == (2, ["p2pfs: the name of what to share is empty"])
+    for path in ("album", "album/a.bin"):
+        code, _, err = run("make-torrent", path, "-o", "album/a.bin", "--force")
+        assert code == 1
+        assert "is part of what is shared" in err[0]
+    assert (tmp_path / "album" / "a.bin").read_bytes() == b"a" * 10
+
+
 def test_the_piece_length_is_a_power_of_two(run: Run, tmp_path: Path) -> None:
     make_tree(tmp_path / "album")
     assert run("make-torrent", "album", "-l", "64KiB")[0] == 0
@@ -102,7 +113,9 @@ def test_links_are_left_out_and_named(run: Run, tmp_path: Path) -> None:
     assert out[0].endswith("no regular file: link")
 
 
-@pytest.mark.parametrize("url", ["not a url", "ftp://x/announce", "http://x/\x1b[2J"])
+@pytest.mark.parametrize(
+    "url", ["not a url", "ftp://x/announce", "http://x/\x1b[2J", "http://", "http://x:99999/a"]
+)
 def test_what_is_no_url_is_refused(run: Run, tmp_path: Path, url: str) -> None:
     make_tree(tmp_path / "album")
     code, _, err = run("make-torrent", "album", "-t", url)

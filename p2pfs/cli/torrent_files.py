@@ -1,0 +1,189 @@
+"""The .torrent files on disk: found by name, read, and written.
+
+Invariant: a .torrent gets its name when it is whole, and none is overwritten unless the user
+asked for that.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2pfs.errors import FormatError, MetainfoError, StorageError
+
+if TYPE_CHECKING:
+    from p2pfs.formats.metainfo import Metainfo
+
+__all__ = [
+    "TORRENTS",
+    "is_torrent_file",
+    "keep_torrent",
+    "kept_torrent",
+    "known_torrent",
+    "read_torrent",
+    "refuse_overwriting",
+    "torrent_path",
+    "write_torrent",
+]
+
+TORRENTS = Path("torrents")
+
+
+def is_torrent_file(text: str) -> bool:
+    """Whether a word on the command line means a .torrent file rather than a name."""
+    return text.lower().endswith(".torrent")
+
+
+def read_torrent(path: Path) -> Metainfo:
+    """The torrent in a .torrent file.
+
+    Raises `StorageError` when it cannot be read, `MetainfoError` when it cannot be used.
+    """
+    from p2pfs.formats.bencode import METAINFO_LIMITS
+    from p2pfs.formats.metainfo import parse
+
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+            raise StorageError(f"cannot read {path}: it is not a regular file")
+        with path.open("rb") as file:
+            data = file.read(METAINFO_LIMITS.max_bytes + 1)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        return parse(data)
+    except FormatError as error:
+        raise MetainfoError(f"{path} is not a usable .torrent file: {error}") from error
+
+
+def torrent_path(name: str) -> Path:
+    """Where the .torrent of content called `name` is kept."""
+    from p2pfs.formats.paths import MAX_COMPONENT_BYTES, disk_name, shorten
+
+    suffix = ".torrent"
+    return TORRENTS / (shorten(disk_name(name), MAX_COMPONENT_BYTES - len(suffix)) + suffix)
+
+
+def kept_torrent(path: Path) -> Path:
+    """Where the .torrent of the content at `path` is kept.
+
+    Raises `StorageError` when that content can have no name in a torrent.
+    """
+    from p2pfs.formats.paths import safe_component
+
+    try:
+        return torrent_path(safe_component(path.resolve().name))
+    except FormatError as error:
+        raise StorageError(f"{path} cannot be shared: {error}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, up to Python 3.12
+        reason = getattr(error, "strerror", None) or "its links lead in a circle"
+        raise StorageError(f"cannot open {path}: {reason}") from error
+
+
+def write_torrent(path: Path, metainfo: Metainfo, *, overwrite: bool) -> None:
+    """Write a .torrent file in one step, so that a reader sees all of it or none.
+
+    Raises `StorageError` when it cannot be written, or is there and `overwrite` is not set.
+    """
+    data = metainfo.to_bytes()
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".p2pfs-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        _allow_reading(temporary)
+        if overwrite:
+            os.replace(temporary, path)  # noqa: PTH105
+            temporary = None
+        else:
+            _link_new(temporary, path)
+    except FileExistsError as error:
+        if os.path.lexists(path):
+            raise _taken(path) from None
+        raise StorageError(f"cannot write {path}: {path.parent} is a file") from error
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def refuse_overwriting(path: Path, shared: Path, *, force: bool) -> None:
+    """Refuse to write to `path`, which exists, without `force`, or over what is `shared`.
+
+    Raises `StorageError` that says so, and what to do.
+    """
+    try:
+        own = shared.resolve() in (path.resolve(), *path.resolve().parents)
+    except (OSError, RuntimeError):
+        own = False
+    if own:
+        raise StorageError(f"{path} is part of what is shared: -o chooses a place outside {shared}")
+    if not force:
+        raise _taken(path)
+
+
+def _taken(path: Path) -> StorageError:
+    return StorageError(f"{path} exists already: --force overwrites it, -o chooses another name")
+
+
+def _allow_reading(path: str) -> None:
+    """Temporary files are private; a .torrent is as public as the user's mask says."""
+    mask = os.umask(0)
+    os.umask(mask)
+    Path(path).chmod(0o666 & ~mask)
+
+
+def _link_new(temporary: str, path: Path) -> None:
+    """Give a file its name unless the name is taken (`FileExistsError`)."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # file systems without hard links
+        with path.open("xb") as file:
+            file.write(Path(temporary).read_bytes())
+
+
+def known_torrent(name: str) -> Metainfo | None:
+    """The torrent that `torrents/` keeps under a name, if it does."""
+    from p2pfs.formats.paths import safe_component
+
+    try:
+        path = torrent_path(safe_component(name))
+    except FormatError:
+        return None
+    return read_torrent(path) if path.is_file() else None
+
+
+def keep_torrent(path: Path, metainfo: Metainfo) -> str | None:
+    """Keep a torrent that was just made; what the user should know about that, if anything.
+
+    Another .torrent in its place is set aside, never lost. Sharing does not depend on this:
+    where nothing can be written, that is only noted.
+    """
+    note = None
+    try:
+        if path.exists():
+            if path.is_file() and path.read_bytes() == metainfo.to_bytes():
+                return None
+            aside = _aside(path)
+            path.rename(aside)
+            note = f"{path} describes other content: it is {aside} now, and a new one is made"
+        write_torrent(path, metainfo, overwrite=False)
+    except OSError as error:
+        return f"cannot keep a new {path}: {error.strerror or error}"
+    except StorageError as error:
+        return f"{error}; it is shared all the same" if not path.is_file() else note
+    return note
+
+
+def _aside(path: Path) -> Path:
+    """A free name next to `path`."""
+    number = 1
+    while (free := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    return free

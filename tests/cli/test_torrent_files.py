@@ -1,0 +1,88 @@
+"""The .torrent files on disk: read with care, never lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import p2pfs
+from p2pfs.cli.torrent_files import (
+    keep_torrent,
+    kept_torrent,
+    read_torrent,
+    refuse_overwriting,
+)
+from p2pfs.errors import StorageError
+
+
+@pytest.fixture
+def metainfo(tmp_path: Path) -> p2pfs.Metainfo:
+    (tmp_path / "a.bin").write_bytes(b"a" * 100)
+    return p2pfs.make_torrent(tmp_path / "a.bin")
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("there are no named pipes here")
+    os.mkfifo(tmp_path / "x.torrent")
+    with pytest.raises(StorageError, match="not a regular file"):
+        read_torrent(tmp_path / "x.torrent")
+
+
+def test_a_kept_torrent_is_written_once(tmp_path: Path, metainfo: p2pfs.Metainfo) -> None:
+    path = tmp_path / "torrents" / "a.bin.torrent"
+    assert keep_torrent(path, metainfo) is None
+    assert keep_torrent(path, metainfo) is None
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.bin.torrent"]
+    assert read_torrent(path).torrent_id == metainfo.torrent_id
+
+
+def test_what_stood_in_its_place_is_set_aside(tmp_path: Path, metainfo: p2pfs.Metainfo) -> None:
+    path = tmp_path / "a.bin.torrent"
+    for number in (1, 2):
+        path.write_bytes(b"precious %d" % number)
+        note = keep_torrent(path, metainfo)
+        assert note is not None
+        assert f"{path.name}.old-{number}" in note
+        assert (tmp_path / f"{path.name}.old-{number}").read_bytes() == b"precious %d" % number
+    assert read_torrent(path).torrent_id == metainfo.torrent_id
+
+
+def test_where_nothing_can_be_written_sharing_goes_on(
+    tmp_path: Path, metainfo: p2pfs.Metainfo
+) -> None:
+    (tmp_path / "torrents").write_bytes(b"a file in the place of the folder")
+    note = keep_torrent(tmp_path / "torrents" / "a.bin.torrent", metainfo)
+    assert note is not None
+    assert "cannot" in note
+
+
+def test_what_is_shared_is_not_overwritten_even_by_force(tmp_path: Path) -> None:
+    folder = tmp_path / "album"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"precious")
+    for shared, path in ((folder / "a", folder / "a"), (folder, folder / "a")):
+        with pytest.raises(StorageError, match="part of what is shared"):
+            refuse_overwriting(path, shared, force=True)
+    (tmp_path / "x.torrent").write_bytes(b"old")
+    refuse_overwriting(tmp_path / "x.torrent", folder, force=True)
+    with pytest.raises(StorageError, match="--force"):
+        refuse_overwriting(tmp_path / "x.torrent", folder, force=False)
+
+
+@pytest.mark.parametrize("name", ["a\udcffb", "a\nb", "a\\b"])
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be made on Windows")
+def test_content_that_can_have_no_name_is_refused(name: str) -> None:
+    with pytest.raises(StorageError, match="cannot be shared"):
+        kept_torrent(Path(name))
+
+
+def test_links_that_lead_in_a_circle_are_refused(tmp_path: Path) -> None:
+    try:
+        (tmp_path / "loop").symlink_to("loop")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    with pytest.raises(StorageError, match="cannot open"):
+        p2pfs.make_torrent(tmp_path / "loop")
