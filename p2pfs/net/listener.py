@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from p2pfs.errors import ListenError
 
-__all__ = ["bind_first_free", "bind_port", "is_any_address"]
+__all__ = ["addresses_of", "bind_first_free", "bind_port", "is_any_address", "listen_error"]
 
 BACKLOG = 512
 _ANY = ("", "0.0.0.0", "::", "*")
@@ -46,7 +46,7 @@ def bind_port(host: str | None, port: int) -> list[socket.socket]:
     """Listening, non-blocking TCP sockets at `port` (0: any free one).
 
     Without a particular `host`, IPv4 and IPv6; a family that the machine lacks is left
-    out. Raises `OSError`.
+    out. Raises `OSError`, and `ValueError` for what cannot be the name of a host.
     """
     if not is_any_address(host):
         assert host is not None
@@ -73,21 +73,36 @@ def bind_first_free(host: str | None, port: int, tries: int) -> list[socket.sock
     Raises `ListenError` that names the ports tried.
     """
     last = min(port + tries - 1, 65535) if port else 0
-    reason = ""
+    where = f"port {port}" if last == port else f"any of the ports {port} to {last}"
+    trouble: Exception | None = None
     for candidate in range(port, last + 1):
         try:
             return bind_port(host, candidate)
-        except (socket.gaierror, ValueError) as error:  # ValueError: no host name at all
-            reason = str(error.strerror if isinstance(error, OSError) else error)
-            raise ListenError(f"cannot listen on {host!r}: {reason}") from error
-        except OSError as error:
-            reason = error.strerror or str(error)
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+        except (OSError, ValueError) as error:
+            trouble = error
+            if not _is_taken(error):
                 break
-    where = f"port {port}" if last == port else f"any of the ports {port} to {last}"
-    raise ListenError(
-        f"cannot listen on {where}{'' if is_any_address(host) else f' of {host}'}: {reason}; "
-        "choose another first port with -p (0 takes any free one)"
+    assert trouble is not None
+    raise listen_error(f"cannot listen on {where}", host, trouble, "-p", "--bind") from trouble
+
+
+def _is_taken(error: Exception) -> bool:
+    """Whether another port may do."""
+    return isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
+
+
+def listen_error(
+    what: str, host: str | None, error: Exception, port_option: str, host_option: str
+) -> ListenError:
+    """The error that says `what` failed, why (`error` is of `bind_port`) and what to do."""
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    advice = (
+        f"choose another port with {port_option} (0 takes any free one)"
+        if _is_taken(error)
+        else f"{host_option} takes an address of this machine"
+    )
+    return ListenError(
+        f"{what}{'' if is_any_address(host) else f' of {host}'}: {reason or error}; {advice}"
     )
 
 

@@ -17,13 +17,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from p2pfs.errors import ListenError, P2pfsError, UsageError
+from p2pfs.errors import P2pfsError, UsageError
 from p2pfs.formats.announce_http import encode_failure, encode_reply, parse_query
 from p2pfs.formats.scrape_http import encode_scrape, parse_scrape_query
 from p2pfs.net.asgi_server import AsgiServer, Receive, Scope, Send
 from p2pfs.net.catalogue_http import CatalogueRoutes
 from p2pfs.net.http_reply import header, send_json, send_reply
-from p2pfs.net.listener import addresses_of, bind_port, is_any_address
+from p2pfs.net.listener import addresses_of, bind_port, is_any_address, listen_error
 from p2pfs.tracker.catalogue import Catalogue
 from p2pfs.tracker.peer_store import MemoryPeerStore
 from p2pfs.tracker.service import DEFAULT_INTERVAL, TrackerService, lifetime_for
@@ -97,12 +97,9 @@ class TrackerServer:
         """Listen and answer. Raises `ListenError` when the port is taken."""
         try:
             sockets = bind_port(self._host, self._port)
-        except OSError as error:
-            where = "" if is_any_address(self._host) else f" of {self._host}"
-            raise ListenError(
-                f"the tracker cannot listen on port {self._port}{where}: "
-                f"{error.strerror or error}; choose another port with -d (0 takes any free one)"
-            ) from error
+        except (OSError, ValueError) as error:
+            what = f"the tracker cannot listen on port {self._port}"
+            raise listen_error(what, self._host, error, "-d", "--host") from error
         self.addresses = addresses_of(sockets)
         self._server = AsgiServer(self._answer, sockets)
         await self._server.start()

@@ -90,7 +90,11 @@ class Catalogue:
             self._database.executescript(_SCHEMA)
             rows = self._database.execute("SELECT info_hash FROM torrents").fetchall()
         except (sqlite3.Error, OSError) as error:
-            raise CatalogueError(f"cannot open the catalogue {self._where}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise CatalogueError(
+                f"cannot open the catalogue {self._where}: {reason}; "
+                "choose another folder for it, or move what is there away"
+            ) from error
         self._known = {bytes(row[0]) for row in rows}
 
     def __len__(self) -> int:

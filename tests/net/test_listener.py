@@ -79,7 +79,7 @@ async def test_the_error_names_all_the_ports_that_are_taken_and_what_to_do() -> 
     with taken() as port, pytest.raises(ListenError) as caught:
         bind_first_free("127.0.0.1", port, 1)
     assert f"port {port} of 127.0.0.1" in str(caught.value)
-    assert "-p" in str(caught.value)
+    assert "another port with -p" in str(caught.value)
 
 
 async def test_the_search_for_a_free_port_ends_at_the_last_there_is() -> None:
@@ -95,5 +95,5 @@ async def test_the_search_for_a_free_port_ends_at_the_last_there_is() -> None:
     ["192.0.2.1", "no-such-host.invalid", "a" * 70, "nul\0byte", "bad..name", "1.2.3.4.5", "ü..x"],
 )
 async def test_an_address_that_cannot_be_listened_on_is_refused_by_name(host: str) -> None:
-    with pytest.raises(ListenError, match="cannot listen on"):
+    with pytest.raises(ListenError, match=r"cannot listen on.*--bind takes an address of this"):
         bind_first_free(host, 0, 5)
