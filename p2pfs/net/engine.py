@@ -6,11 +6,13 @@ Invariant: everything a client started (sockets, tasks, threads) ends with `clos
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +77,7 @@ class Client:
         self._rng = random.Random(os.urandom(16))
         self._key = os.urandom(4).hex().encode()
         self._torrents: dict[bytes, Torrent] = {}
+        self._turns: deque[Torrent] = deque()
         self._connections: set[Connection] = set()
         self._sockets: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -258,6 +261,7 @@ class Client:
             rng=self._rng,
         )
         self._torrents[metainfo.torrent_id.v1] = torrent
+        self._turns.append(torrent)
         await torrent.start()
         return torrent
 
@@ -271,6 +275,8 @@ class Client:
     def forget(self, torrent: Torrent) -> None:
         """A torrent is closed."""
         self._torrents.pop(torrent.metainfo.torrent_id.v1, None)
+        with contextlib.suppress(ValueError):
+            self._turns.remove(torrent)
 
     # -- connections
 
@@ -370,14 +376,14 @@ class Client:
                 connection.resume()
 
     def _pump(self) -> None:
-        """Answer requests in all torrents while the upload limit allows."""
-        torrents = list(self._torrents.values())
+        """Answer requests in all torrents, each in its turn, while the upload limit allows."""
+        turns = self._turns
         idle = 0
-        while torrents and idle < len(torrents):
+        while turns and idle < len(turns):
             if not self.up_limit.may_send():
                 return
-            torrent = torrents.pop(0)
-            torrents.append(torrent)
+            torrent = turns[0]
+            turns.rotate(-1)
             sent = torrent.exchange.serve_one()
             self.up_limit.sent(sent)
             idle = 0 if sent else idle + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import struct
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -142,8 +143,17 @@ class HandMade:
         self.peer_id = fake_peer.peer_id()
 
     @classmethod
-    async def dial(cls, client: Client, **options: Any) -> HandMade:
-        return cls(*await asyncio.open_connection(LOCAL, client.port, **options))
+    async def dial(cls, client: Client, *, small: bool = False) -> HandMade:
+        """Connect to a client; `small`: with hardly any room for what it sends."""
+        sock = socket.socket()
+        if small:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * KIB)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (LOCAL, client.port))
+        return cls(*await asyncio.open_connection(sock=sock, limit=KIB if small else 64 * KIB))
+
+    def stop_reading(self) -> None:
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     async def meet(self, info_hash: bytes, *, reserved: bytes = bytes(8)) -> bytes:
         """Shake hands; what the other end answered (68 bytes, or less when it closed)."""
