@@ -139,7 +139,7 @@ class PlainScreen(Screen):
         for progress in all_progress:
             self.write(views.progress_line(progress))
             self._sources(progress)
-            if progress.missing:
+            if progress.missing and progress.asked:
                 self.missing(progress)
 
     def _sources(self, progress: Progress) -> None:

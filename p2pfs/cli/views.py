@@ -102,17 +102,18 @@ def bar_line(all_progress: Sequence[Progress], columns: int) -> str:
 def describe_missing(progress: Progress) -> str:
     """What nobody has, and how many were asked, in one line."""
     count = len(progress.missing)
+    them = "it" if count == 1 else "them"
     asked = (
         "no peer is known yet"
         if not progress.asked
-        else f"the one peer asked does not have {'it' if count == 1 else 'them'}"
+        else f"the one peer asked does not have {them}"
         if progress.asked == 1
-        else f"none of the {progress.asked} peers asked has {'it' if count == 1 else 'them'}"
+        else f"none of the {progress.asked} peers asked has {them}"
     )
     return (
         f"Missing {count} of {_plural(progress.pieces_total, 'piece')} of "
         f"{printable(progress.name)} ({format_pieces(progress.missing)}): {asked}; "
-        "waiting for someone who does"
+        f"waiting for a peer that has {them}"
     )
 
 

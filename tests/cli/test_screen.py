@@ -10,6 +10,7 @@ import pytest
 
 from p2pfs.cli import views
 from p2pfs.cli.screen import JsonScreen, PlainScreen
+from p2pfs.cli.text import width as columns
 from p2pfs.net.progress import PeerInfo, Progress, Source
 
 HOSTILE = "a\x1b[2J\r\nb\u202e"
@@ -82,6 +83,7 @@ def test_only_all_of_it_is_100_percent() -> None:
 def test_the_bar_fits_the_width(width: int) -> None:
     assert len(views.bar_line([PROGRESS], width)) <= width
     assert len(views.bar_line([PROGRESS, replace(PROGRESS, name="n" * 300)], width)) <= width
+    assert columns(views.bar_line([replace(PROGRESS, name="文" * 30)], width)) <= width
 
 
 def test_the_bar_shows_what_is_still_loading() -> None:
@@ -103,11 +105,18 @@ def test_missing_pieces_are_described_with_how_many_were_asked() -> None:
     stuck = replace(PROGRESS, missing=(3, 4, 5, 9))
     assert views.describe_missing(stuck) == (
         "Missing 4 of 50 pieces of film.mkv (3-5, 9): none of the 3 peers asked has them; "
-        "waiting for someone who does"
+        "waiting for a peer that has them"
     )
     assert "the one peer asked does not have it" in views.describe_missing(
         replace(PROGRESS, missing=(3,), asked=1)
     )
+
+
+def test_nothing_is_called_missing_before_anyone_was_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    PlainScreen("download").report([replace(PROGRESS, missing=(3, 4), asked=0)])
+    assert "Missing" not in capsys.readouterr().out
 
 
 def test_what_was_sent_is_told_in_copies() -> None:
