@@ -68,7 +68,7 @@ def parse_scrape_query(raw_query: bytes) -> list[TorrentId]:
         name, _, value = part.partition(b"=")
         if name != b"info_hash":
             continue
-        raw = unquote_to_bytes(value)
+        raw = unquote_to_bytes(value) if len(value) <= 60 else value
         if len(raw) != 20:
             raise FormatError(f"info_hash has {len(raw)} bytes instead of 20")
         found[TorrentId(raw)] = None

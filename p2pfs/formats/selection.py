@@ -25,9 +25,9 @@ def parse_pieces(texts: Iterable[str], piece_count: int) -> set[int]:
     Raises `UsageError` for text of another form, a run backwards, or a piece that the
     torrent does not have.
     """
-    pieces: set[int] = set()
+    runs: set[tuple[int, int]] = set()
     for text in texts:
-        for word in text.replace(",", " ").split():
+        for word in dict.fromkeys(text.replace(",", " ").split()):
             if _INDEX.fullmatch(word):
                 first = last = int(word)
             elif run := _RUN.fullmatch(word):
@@ -40,7 +40,12 @@ def parse_pieces(texts: Iterable[str], piece_count: int) -> set[int]:
                 raise UsageError(f"the run {word} goes backwards")
             if last >= piece_count:
                 raise UsageError(f"there is no piece {last}: {_has(piece_count)}")
-            pieces.update(range(first, last + 1))
+            runs.add((first, last))
+    pieces: set[int] = set()
+    end = -1
+    for first, last in sorted(runs):
+        pieces.update(range(max(first, end + 1), last + 1))
+        end = max(end, last)
     return pieces
 
 
