@@ -85,9 +85,13 @@ async def start_seeds(
 ) -> list[Torrent]:
     """Seed what the words of `-f` stand for, in the given part; the torrents that run."""
     from p2pfs.formats.selection import select_pieces
+    from p2pfs.net import catalogue_client
 
+    everything = content.find_shared(words)
+    if where.base_url is not None:  # before hours of hashing, not after
+        await catalogue_client.reach(where.base_url)
     torrents = []
-    for shared in content.find_shared(words):
+    for shared in everything:
         described = await _hashed(shared, as_json=as_json)
         metainfo = described.metainfo
         if described.note is not None:

@@ -17,7 +17,7 @@ from p2pfs.formats import metainfo
 from p2pfs.formats.bencode import METAINFO_LIMITS
 from p2pfs.net.http_client import HttpClient, HttpResponse, printable
 
-__all__ = ["Listed", "base_url", "fetch", "list_torrents", "publish"]
+__all__ = ["Listed", "base_url", "fetch", "list_torrents", "publish", "reach"]
 
 _SECONDS = 30.0
 _UPLOAD_SECONDS = 60.0
@@ -44,6 +44,11 @@ def base_url(host: str, port: int) -> str:
     """Where the tracker on `host` answers; IPv6 addresses get their brackets."""
     bare = host.strip("[]")
     return f"http://{f'[{bare}]' if ':' in bare else bare}:{port}"
+
+
+async def reach(base: str) -> None:
+    """Whether anything answers at `base`, whatever it says; raises `TrackerError` if not."""
+    await _request(base, "/health")
 
 
 async def publish(base: str, data: bytes) -> Listed:

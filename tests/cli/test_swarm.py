@@ -242,6 +242,7 @@ def test_a_tracker_that_is_not_there_is_named_with_what_to_do(swarm: Any, conten
             line = only_line(process)
             assert f"127.0.0.1:{port}" in line
             assert "-i" in line
+    assert not (swarm.folder / "torrents").exists()  # found out before anything was hashed
 
 
 def test_a_name_that_nobody_knows_is_named_with_what_was_tried(swarm: Any, content: bytes) -> None:

@@ -14,7 +14,7 @@ from p2pfs.formats.metainfo import FileEntry, build, parse
 from p2pfs.geometry import PeerId
 from p2pfs.net import catalogue_client, catalogue_http
 from p2pfs.net.announce_client import AnnounceClient
-from p2pfs.net.catalogue_client import Listed, base_url, fetch, list_torrents, publish
+from p2pfs.net.catalogue_client import Listed, base_url, fetch, list_torrents, publish, reach
 from p2pfs.net.tracker_http import TrackerServer
 from tests.support.rawhttp import raw_server, reply
 
@@ -127,7 +127,7 @@ async def test_a_tracker_that_is_not_there_is_an_error_that_says_what_to_check()
     async with raw_server(b"") as server:
         base = base_url("127.0.0.1", server.port)
 
-    for call in (fetch(base, "a"), publish(base, b"x"), list_torrents(base)):
+    for call in (reach(base), fetch(base, "a"), publish(base, b"x"), list_torrents(base)):
         with pytest.raises(TrackerError, match=r"cannot reach the tracker at 127.*\(-i\).*\(-d\)"):
             await call
 
@@ -156,6 +156,12 @@ async def test_a_server_that_is_no_tracker_of_ours_is_recognised(body: bytes) ->
             await publish(base, torrent("a"))
         with pytest.raises(CatalogueError, match="no torrent"):
             await fetch(base, "a")
+
+
+async def test_whatever_answers_can_be_reached(base: str) -> None:
+    await reach(base)
+    async with raw_server(reply(b"nope", status="404 Not Found")) as server:
+        await reach(base_url("127.0.0.1", server.port))
 
 
 async def test_a_status_without_a_reason_is_told() -> None:
