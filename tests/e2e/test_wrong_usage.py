@@ -26,7 +26,6 @@ NAME = "content.bin"
         ("download", NAME, "-i", "127.0.0.1", "--down-limit", "-5"),
         ("download", "../etc/passwd", "-i", "127.0.0.1"),
         ("seed", "-f", f"seeds/{NAME}", "-p", "0"),
-        ("seed", "-f", f"seeds/{NAME}", "-i", "127.0.0.1", "-p", "0", "-r1", "9"),
         ("make-torrent", f"seeds/{NAME}", "-t", "nonsense"),
         ("show", "t.torrent", "--log-file", "no/such/folder/log"),
     ],
