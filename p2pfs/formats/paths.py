@@ -92,8 +92,10 @@ def safe_component(name: bytes | str) -> str:
         raise MetainfoError(f"{_shown(text)} is not a usable name for a file or folder")
     bad = _FORBIDDEN.search(text)
     if bad:
-        what = f"{_shown(bad[0])} at its start" if ":" in bad[0] else _shown(bad[0])
-        raise MetainfoError(f"the name {_shown(text)} has {what} in it, which is not allowed")
+        place = "at its start" if ":" in bad[0] else "in it"
+        raise MetainfoError(
+            f"the name {_shown(text)} has {_shown(bad[0])} {place}, which is not allowed"
+        )
     return text
 
 

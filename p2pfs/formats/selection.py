@@ -117,4 +117,6 @@ def select_pieces(
 def _has(piece_count: int) -> str:
     if piece_count == 1:
         return "the torrent has 1 piece, number 0"
+    if not piece_count:
+        return "the torrent has no pieces, because it has no bytes"
     return f"the torrent has {piece_count} pieces, 0 to {piece_count - 1}"

@@ -172,5 +172,6 @@ class Announcer:
         self.status = f"{url} answered{counts}" + (
             f" (warning: {reply.warning})" if reply.warning else ""
         )
+        log.info("announce: %s", self.status)
         if event is not Event.STOPPED:
             self._found(reply.peers)

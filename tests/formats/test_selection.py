@@ -125,3 +125,10 @@ def test_any_text_is_a_selection_or_a_usage_error(text: str, piece_count: int) -
         except UsageError:
             continue
         assert len(have) == piece_count
+
+
+def test_errors_count_the_pieces_of_the_smallest_torrents_too() -> None:
+    with pytest.raises(UsageError, match="the torrent has no pieces"):
+        select_pieces(0, missing=["0"])
+    with pytest.raises(UsageError, match="the torrent has 1 piece, number 0"):
+        select_pieces(1, missing=["1"])
