@@ -1,5 +1,7 @@
 """Notices content that changed under us, so that what differs is offered to nobody.
 
+What is right again later, because a file was put back, is offered again.
+
 Invariant: a piece is offered only while its files look as they did when it was found right,
 give or take `CHECK_EVERY` seconds and what is on its way; our own writing is not looked at.
 """
@@ -24,17 +26,24 @@ CHECK_EVERY: Final = 5.0
 
 
 class ContentWatch:
-    """For one torrent: `on_disk` runs a call off the loop, `lost` is told which pieces differ."""
+    """For one torrent: `on_disk` runs a call off the loop.
+
+    `lost` is told which pieces differ, `found` which of those are right again.
+    """
 
     def __init__(
         self,
         store: PieceStore,
         on_disk: Callable[[Callable[[Iterable[int]], list[int]], set[int]], Awaitable[list[int]]],
         lost: Callable[[list[int]], None],
+        found: Callable[[list[int]], None],
     ) -> None:
         self._store = store
         self._on_disk = on_disk
         self._lost = lost
+        self._found = found
+        self.missing: set[int] = set()
+        """Pieces that were lost and have not been found again."""
         self._served: set[int] = set()
         self._doubt = asyncio.Event()
 
@@ -54,13 +63,30 @@ class ContentWatch:
                     await self._doubt.wait()
             self._doubt.clear()
             numbers, self._served = self._served, set()
+            numbers |= self._files_of(self.missing)
             if not numbers or not self._store.finished:
                 continue
             try:
-                lost = await self._on_disk(self._store.recheck_changed, numbers)
+                await self._look(numbers)
             except StorageError as error:
                 log.error("%s", error)
                 self._served |= numbers
-                continue
-            if lost:
-                self._lost(lost)
+
+    async def _look(self, numbers: set[int]) -> None:
+        lost = await self._on_disk(self._store.recheck_changed, numbers)
+        if lost:
+            self.missing.update(lost)
+            self._lost(lost)
+        if self.missing:
+            found = await self._on_disk(self._store.find_again, set(self.missing))
+            if found:
+                self.missing.difference_update(found)
+                self._found(found)
+
+    def _files_of(self, pieces: Iterable[int]) -> set[int]:
+        layout = self._store.layout
+        return {
+            span.file_index
+            for piece in pieces
+            for span in layout.spans(piece, 0, layout.geometry.piece_size(piece))
+        }

@@ -384,7 +384,11 @@ class Client:
                 return
             torrent = turns[0]
             turns.rotate(-1)
-            sent = torrent.exchange.serve_one()
+            try:
+                sent = torrent.exchange.serve_one()
+            except Exception:
+                log.exception("a fault of ours in %s", torrent.name)
+                sent = 0
             self.up_limit.sent(sent)
             idle = 0 if sent else idle + 1
 

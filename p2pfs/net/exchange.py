@@ -171,6 +171,12 @@ class Exchange:
         """A stream could not read what it was to send."""
         self._owner.reading_failed()
 
+    def found(self, pieces: Iterable[int]) -> None:
+        """Pieces that were lost and are right again."""
+        for piece in pieces:
+            self.transfer.verified(piece, [], self._loop.time())
+        self._settle()
+
     def lost(self, pieces: Iterable[int]) -> None:
         """Pieces that are not what they were: peers come back to hear what is left."""
         for piece in pieces:
@@ -201,7 +207,10 @@ class Exchange:
         effects = self.transfer.take_effects()
         if effects:
             for effect in effects:
-                self._carry_out(effect)
+                try:
+                    self._carry_out(effect)
+                except Exception:
+                    log.exception("a fault of ours in %s", type(effect).__name__)
         self.push_soon()
 
     def push_soon(self) -> None:
@@ -213,13 +222,20 @@ class Exchange:
         self._pushing = False
         limited = self._up_limit.limited
         for peer, connection in list(self.connections.items()):
-            served = not limited and bool(peer.uploads) and self._serve(peer, connection)
-            if peer.session.has_data_to_send:
-                self._send(peer, connection)
-            if served and peer.uploads and connection.stream.queued < SEND_AHEAD:
-                self.push_soon()  # the system took it all: go on after the others' turn
+            try:
+                self._push_to(peer, connection, limited)
+            except Exception:
+                log.exception("a fault of ours while sending to %s", connection.address)
+                connection.close("a fault of ours")
         if limited:
             self._up_limit.pump()
+
+    def _push_to(self, peer: Peer, connection: Connection, limited: bool) -> None:
+        served = not limited and bool(peer.uploads) and self._serve(peer, connection)
+        if peer.session.has_data_to_send:
+            self._send(peer, connection)
+        if served and peer.uploads and connection.stream.queued < SEND_AHEAD:
+            self.push_soon()  # the system took it all: go on after the others' turn
 
     def _serve(self, peer: Peer, connection: Connection) -> bool:
         """Answer as many requests as the stream has room for; whether there were any."""
@@ -331,6 +347,7 @@ class Exchange:
         self._closed = True
         for connection in list(self.connections.values()):
             connection.close(reason)
+        await self._readahead.close()
         await self._writer.close()
 
 

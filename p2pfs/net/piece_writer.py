@@ -106,7 +106,12 @@ class PieceWriter:
     def _start(self, job: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(job)
         self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        if not job.cancelled() and (error := job.exception()) is not None:
+            log.error("a fault of ours while a piece was written", exc_info=error)
 
     async def _verify_buffer(self, piece: int, buffer: memoryview, digests: bool) -> None:
         try:

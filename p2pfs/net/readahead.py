@@ -6,6 +6,7 @@ it; the loop itself never waits for the disk.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -33,6 +34,7 @@ class ReadAhead:
         self._limit = max(4, REMEMBERED // self._geometry.piece_length)
         self._ready: dict[int, None] = {}
         self._coming: set[int] = set()
+        self._jobs: set[asyncio.Future[None]] = set()
 
     def ready(self, piece: int) -> bool:
         """Whether `piece` can be sent now; if not, it is being read and `arrived` follows.
@@ -50,7 +52,8 @@ class ReadAhead:
         if len(self._coming) < AT_ONCE:
             self._coming.add(piece)
             job = self._disk.run(0, self._store.warm, piece, 0, size)
-            job.add_done_callback(lambda done: self._read(piece, done.exception()))
+            self._jobs.add(job)
+            job.add_done_callback(lambda done: self._read(piece, done))
         return False
 
     def _is_warm(self, piece: int, size: int) -> bool:
@@ -59,8 +62,15 @@ class ReadAhead:
         except StorageError:
             return True
 
-    def _read(self, piece: int, error: BaseException | None) -> None:
+    async def close(self) -> None:
+        """Wait for what is being read."""
+        while self._jobs:
+            await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def _read(self, piece: int, job: asyncio.Future[None]) -> None:
+        self._jobs.discard(job)
         self._coming.discard(piece)
+        error = job.exception()
         if error is None or isinstance(error, StorageError):
             self._remember(piece)
             self._arrived()

@@ -80,7 +80,7 @@ class Torrent:
             wanted,
             client.port,
         )
-        self._watch = ContentWatch(store, self._on_disk, self._content_lost)
+        self._watch = ContentWatch(store, self._on_disk, self._content_lost, self._content_found)
         self._sources: dict[bytes, Source] = {}
         self._asked: set[bytes] = set()
         self._done: asyncio.Future[Path] = self._loop.create_future()
@@ -334,10 +334,20 @@ class Torrent:
         return await asyncio.shield(job)
 
     def _content_lost(self, pieces: list[int]) -> None:
-        count = f"{len(pieces)} piece{'s' if len(pieces) > 1 else ''}"
-        self._error = f"{self.path} changed while it was served: {count} are not offered any more"
+        self._tell_what_is_missing()
         log.error("%s", self._error)
         self.exchange.lost(pieces)
+
+    def _content_found(self, pieces: list[int]) -> None:
+        self._tell_what_is_missing()
+        log.warning("%s: %d pieces are right again, and offered", self.path, len(pieces))
+        self.exchange.found(pieces)
+
+    def _tell_what_is_missing(self) -> None:
+        gone = len(self._watch.missing)
+        count = f"{gone} piece{'s' if gone > 1 else ''}"
+        told = f"{self.path} changed while it was served: {count} are not offered any more"
+        self._error = told if gone else None
 
     async def _settle(self) -> None:
         """Flush the finished content; until then a start after power loss rechecks it."""

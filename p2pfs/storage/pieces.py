@@ -16,6 +16,7 @@ from pathlib import Path
 from p2pfs.errors import StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
+from p2pfs.storage.changes import Changes
 from p2pfs.storage.files import Files, FileStat, NoSuchFile, OpenFile
 from p2pfs.storage.flushing import Flusher
 from p2pfs.storage.handles import HandlePool, Source, SourceCache
@@ -59,6 +60,7 @@ class PieceStore:
         self._pool = HandlePool(files, self._open_pooled, max_open)
         self._sources = SourceCache(files, places.open_read, max_open, self._check_served)
         self._sized: set[int] = set()
+        self._changes = Changes(self, self._hashed)
         self._owners: dict[int, int] = {}  # inode: number of the file
         self._flusher: Flusher | None = None
         if record is not None:
@@ -298,19 +300,24 @@ class PieceStore:
         For content that is only read. A file that changes once more is noticed once more.
         Raises `StorageError` on trouble other than a missing, short or damaged file.
         """
-        changed = [number for number in numbers if not self.check_unchanged(number)]
-        self.remember_stats(changed)
-        touched = {index for number in changed for index in self.layout.pieces_of(number)}
-        doubtful = [index for index in sorted(touched) if index in self.verified]
-        if not doubtful:
-            return []
-        right = recheck(
-            self.layout, self._digests, self._places.open_read, files=self._files, indices=doubtful
+        return self._changes.recheck(numbers)
+
+    def find_again(self, indices: Iterable[int]) -> list[int]:
+        """Of pieces that `recheck_changed` lost, those that are right again: verified now.
+
+        To be called now and then, after `recheck_changed` had a look at their files. Only
+        what lies in files that differ from what they were then is hashed, and of those only
+        in such as did not change since the last call: one being written is left alone.
+        """
+        found = self._changes.find_again(indices)
+        with self._lock:
+            return [index for index in found if self.verified.add(index)]
+
+    def _hashed(self, indices: list[int]) -> Bitfield:
+        """Which of these pieces are right on the disk now."""
+        return recheck(
+            self.layout, self._digests, self._places.open_read, files=self._files, indices=indices
         )
-        lost = [index for index in doubtful if index not in right]
-        for index in lost:
-            self.drop(index)
-        return lost
 
     def remember_stats(self, numbers: Iterable[int] | None = None) -> None:
         """Take what the files look like now as right, for `check_unchanged`."""

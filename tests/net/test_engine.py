@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,16 @@ import pytest
 from p2pfs.errors import ListenError, NetworkError, StorageError, UsageError
 from p2pfs.net import announcer as announcer_module
 from p2pfs.net import connection as connection_module
+from p2pfs.net import content_watch, piece_writer
 from p2pfs.net import engine as engine_module
 from p2pfs.net import exchange as exchange_module
-from p2pfs.net import piece_writer
 from p2pfs.net import stream as stream_module
 from p2pfs.net.engine import Client, Torrent
 from p2pfs.net.tracker_http import TrackerServer
 from p2pfs.storage import pieces as pieces_module
 from p2pfs.storage.files import Files
 from p2pfs.storage.hashing import verify_piece
+from p2pfs.swarm import peer_book
 from p2pfs.swarm.rates import BURST
 from tests.support import fake_peer
 from tests.support.rawhttp import raw_server
@@ -217,10 +220,10 @@ async def test_a_stopped_download_goes_on_where_it_was(swarm: Swarm, tmp_path: P
     sample = make_sample(tmp_path / "shared", 2_000_000)
     seeder, seeded = await swarm.seed(sample)
     output = swarm.output()
-    first, torrent = await swarm.download(sample, seeder, output=output, down_limit=2_000_000)
+    first, torrent = await swarm.download(sample, seeder, output=output, down_limit=1_000_000)
     async with asyncio.timeout(20):
         async for progress in torrent.updates(0.02):
-            if progress.pieces_done >= 40:
+            if progress.pieces_done >= 20:
                 break
     await first.close()
     kept = torrent.progress().pieces_done
@@ -657,6 +660,96 @@ async def test_a_client_with_a_full_disk_closes_and_goes_on_with_what_it_has(
     assert again.progress().downloaded <= 300_000 - (kept - 1) * 16 * KIB
 
 
+# -- content that changes while it is served
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, 100_000)
+
+
+def _edit(path: Path) -> None:
+    with path.open("r+b") as file:
+        for piece in (2, 9, 10):
+            file.seek(piece * 16 * KIB + 7)
+            file.write(b"changed")
+
+
+def _replace(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(bytes(300_000))
+    other.replace(path)
+
+
+def _delete(path: Path) -> None:
+    path.unlink()
+
+
+@both_loops
+@pytest.mark.parametrize("change", [_truncate, _edit, _replace, _delete])
+async def test_what_changed_is_not_served_and_what_is_put_back_is_served_again(
+    swarm: Swarm,
+    sample: Sample,
+    stream_kind: str,
+    change: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(content_watch, "CHECK_EVERY", 0.05)
+    monkeypatch.setattr(peer_book, "FIRST_RETRY", 0.05)
+    kept = sample.path.with_name("kept")
+    kept.write_bytes(sample.content)
+    seeder, seeded = await swarm.seed(sample, up_limit=1_000_000)
+    _, torrent = await swarm.download(sample, seeder)
+    await until(lambda: torrent.progress().pieces_done >= 2)
+
+    change(sample.path)
+    mine = sample.path.read_bytes() if sample.path.exists() else None
+    right = {
+        piece
+        for piece in range(sample.count)
+        if mine and verify_piece(mine[piece * 16 * KIB :][: 16 * KIB], sample.digest(piece))
+    }
+    await until(lambda: set(seeded.exchange.transfer.have) == right, what=seeded.progress)
+    error = seeded.progress().error
+    _, late = await swarm.download(sample, seeder)
+    await until(lambda: late.progress().pieces_done == len(right))
+    unchanged = sample.path.read_bytes() if sample.path.exists() else None
+    kept.replace(sample.path)
+
+    paths = await done(torrent, late)
+
+    assert unchanged == mine
+    assert error is not None
+    assert f"{19 - len(right)} pieces are not offered" in error
+    assert seeded.progress().error is None
+    assert seeded.progress().state == "seeding"
+    assert all(sample.is_at(path) for path in paths)
+    assert torrent.progress().hash_failures + late.progress().hash_failures <= 4
+
+
+async def test_a_file_of_many_that_is_deleted_takes_no_other_along(
+    swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content_watch, "CHECK_EVERY", 0.05)
+    monkeypatch.setattr(peer_book, "FIRST_RETRY", 0.05)
+    sample = make_sample(tmp_path / "shared", TREE, name="tree")
+    seeder, seeded = await swarm.seed(sample)
+    _, first = await swarm.download(sample, seeder)
+    await done(first)
+    (sample.path / "deep/er/b.bin").unlink()
+    _, second = await swarm.download(sample, seeder)  # may still get all: what is open stays
+    await until(lambda: seeded.progress().error)
+    have = seeded.progress().pieces_done
+
+    _, torrent = await swarm.download(sample, seeder)
+    await until(lambda: torrent.progress().pieces_done == have)
+    await until(lambda: torrent.progress().missing)
+    torrent.add_peers(at(first._client))
+    await done(torrent)
+
+    assert have == sample.count - 3
+    assert second.progress().hash_failures == 0
+
+
 # -- blame
 
 
@@ -681,7 +774,7 @@ async def test_a_peer_that_sends_wrong_data_is_banned_and_the_content_is_right(
 
     assert sample.is_at(path)
     assert torrent.progress().hash_failures == 1
-    assert not verify_piece(bytes(asked[2]), sample.metainfo.piece_digest(asked[0]))
+    assert not verify_piece(bytes(asked[2]), sample.digest(asked[0]))
     await liar.close()
     await again.close()
 

@@ -41,6 +41,9 @@ class Sample:
     def pieces(self, *indices: int) -> Bitfield:
         return Bitfield.of(self.count, indices)
 
+    def digest(self, piece: int) -> bytes:
+        return self.metainfo.piece_digest(piece)
+
     def block(self, piece: int, begin: int, length: int) -> bytes:
         start = piece * self.metainfo.geometry.piece_length + begin
         return self.content[start : start + length]
