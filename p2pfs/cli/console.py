@@ -7,7 +7,6 @@ printed above them, and what is being typed stays as it is while the bar moves.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -61,8 +60,9 @@ class ConsoleScreen(PlainScreen):
 
     def _bar(self) -> str:
         progress = self._snapshot()
-        width = shutil.get_terminal_size().columns - 1
-        return views.bar_line(progress, width) if progress else self.role
+        if not progress or self._application is None:
+            return self.role
+        return views.bar_line(progress, self._application.output.get_size().columns - 1)
 
     def _build(self, handle: Callable[[str], None]) -> Application[None]:
         from prompt_toolkit.application import Application

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2pfs.errors import FormatError, MetainfoError, StorageError
+from p2pfs.errors import FormatError, MetainfoError, P2pfsError, StorageError
 
 if TYPE_CHECKING:
     from p2pfs.formats.metainfo import Metainfo
@@ -171,7 +171,7 @@ def keep_torrent(path: Path, metainfo: Metainfo) -> str | None:
             if path.is_file() and path.read_bytes() == metainfo.to_bytes():
                 return None
             aside = _aside(path)
-            path.rename(aside)
+            path.replace(aside)
             note = f"{path} describes other content: it is {aside} now, and a new one is made"
         write_torrent(path, metainfo, overwrite=False)
     except OSError as error:
@@ -182,7 +182,14 @@ def keep_torrent(path: Path, metainfo: Metainfo) -> str | None:
 
 
 def _aside(path: Path) -> Path:
-    """A free name next to `path`."""
+    """The name next to `path` that its torrent gets: NAME@HASH, as the catalogue would say."""
+    try:
+        known = read_torrent(path)
+        free = path.with_name(f"{path.stem}@{str(known.torrent_id)[:8]}{path.suffix}")
+        if not free.exists() or free.read_bytes() == path.read_bytes():
+            return free
+    except P2pfsError:
+        pass
     number = 1
     while (free := path.with_name(f"{path.name}.old-{number}")).exists():
         number += 1

@@ -50,6 +50,23 @@ def test_what_stood_in_its_place_is_set_aside(tmp_path: Path, metainfo: p2pfs.Me
     assert read_torrent(path).torrent_id == metainfo.torrent_id
 
 
+def test_contents_that_share_a_name_keep_one_torrent_each(
+    tmp_path: Path, metainfo: p2pfs.Metainfo
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.bin").write_bytes(b"b" * 100)
+    twin = p2pfs.make_torrent(tmp_path / "other" / "a.bin")
+    folder = tmp_path / "torrents"
+    for made in (metainfo, twin, metainfo, twin):
+        keep_torrent(folder / "a.bin.torrent", made)
+    assert {entry.name for entry in folder.iterdir()} == {
+        "a.bin.torrent",
+        f"a.bin@{str(metainfo.torrent_id)[:8]}.torrent",
+        f"a.bin@{str(twin.torrent_id)[:8]}.torrent",
+    }
+    assert read_torrent(folder / "a.bin.torrent").torrent_id == twin.torrent_id
+
+
 def test_where_nothing_can_be_written_sharing_goes_on(
     tmp_path: Path, metainfo: p2pfs.Metainfo
 ) -> None:
