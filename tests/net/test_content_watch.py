@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.swarm import Sample, Swarm, done
+from tests.support.waiting import until
 
 
 def edit(path: Path) -> None:
@@ -36,9 +37,8 @@ async def test_what_changed_is_told_and_the_rest_is_still_served(
 
     change(sample.path)
     await swarm.download(sample, seeder)
-    async with asyncio.timeout(20):
-        while not (told := seeded.progress()).error:
-            await asyncio.sleep(0.01)
+    await until(lambda: seeded.progress().error, 20)
+    told = seeded.progress()
     _, torrent = await swarm.download(sample, seeder)
     async with asyncio.timeout(20):
         async for progress in torrent.updates(0.02):
