@@ -67,7 +67,7 @@ class Names(SystemCalls):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             fd = retried(self.sys_open, str(path), _FOLDER_FLAGS, None) if _DIR_FD else -1
         except (FileExistsError, NotADirectoryError) as error:
-            raise StorageError(f"cannot open the folder {path}: it is a file") from error
+            raise StorageError(f"{path} is not a folder: choose another one") from error
         except OSError as error:
             raise explain("open the folder", path, error) from error
         return Root(path, fd)

@@ -60,7 +60,9 @@ def as_stat(found: os.stat_result) -> FileStat:
 def explain(verb: str, path: Path, error: OSError) -> StorageError:
     """The `StorageError` for a failed system call, in words a person can act on."""
     if error.errno in _FULL:
-        return StorageError(f"cannot {verb} {path}: the disk is full", disk_full=True)
+        return StorageError(
+            f"cannot {verb} {path}: the disk is full: make room on it", disk_full=True
+        )
     if error.errno == errno.ELOOP:
         return NoSuchFile(f"cannot {verb} {path}: it is a symbolic link")
     if error.errno == errno.ENOTDIR:
