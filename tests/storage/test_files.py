@@ -43,9 +43,9 @@ def test_a_file_where_a_folder_is_needed_is_an_error(files, root, tmp_path):
     (tmp_path / "plain").write_text("x")
     with pytest.raises(StorageError, match="folder on the way"):
         files.open_write(root, ("plain", "inner"), create=True)
-    with pytest.raises(StorageError, match="is a file"):
+    with pytest.raises(StorageError, match="is not a folder"):
         files.open_root(tmp_path / "plain", create=True)
-    with pytest.raises(StorageError, match="is a file"):
+    with pytest.raises(StorageError, match="is not a folder"):
         files.open_root(tmp_path / "plain" / "below", create=True)
 
 

@@ -226,7 +226,7 @@ def test_a_folder_or_a_file_where_the_other_is_needed_is_refused(single, tree, t
 
 def test_an_output_folder_that_is_a_file_is_refused(single, tmp_path, start):
     (tmp_path / "output").write_text("x")
-    with pytest.raises(StorageError, match="is a file"):
+    with pytest.raises(StorageError, match="is not a folder"):
         start(single, tmp_path / "output")
 
 
