@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pfs.errors import NetworkError, P2pfsError, StorageError, WireError
 from p2pfs.formats import wire
+from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.net.stream import Stream, open_stream
 
 if TYPE_CHECKING:
@@ -27,11 +28,18 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT: Final = 10.0
 
-BURDEN_SHARE: Final = 0.1
-"""How much of our time one peer's messages may take, as long as no blocks are among them."""
+BURDEN_SHARE: Final = 0.05
+"""How much of our time the small messages of one peer may take, beyond what it earns."""
+
+EARNED: Final = 20e-6 / BLOCK_LENGTH
+"""Seconds that each byte it takes from us earns a peer: its request took a tenth of that."""
 
 BURDEN_BURST: Final = 0.1
 """Seconds of our time that they may take at once; then the peer waits until that is paid back."""
+
+MAX_TALK: Final = 64 * 1024
+"""Bytes received at once from a peer that owes us no blocks: small messages take up to twenty
+times their size while they are handled."""
 
 MAX_STEP: Final = 0.25
 """Seconds counted for one chunk at most: this process may have been asleep meanwhile."""
@@ -78,6 +86,7 @@ class Connection:
         self._resting: asyncio.TimerHandle | None = None
         self._owed_time = 0.0
         self._owed_at = 0.0
+        self._taken = 0
         self._opened = False
 
     async def open(self, sock: socket.socket) -> None:
@@ -123,6 +132,8 @@ class Connection:
         allowance = self.owner.down_limit.allowance()
         if allowance < 1:
             self.owner.down_limit.wait(self.stream)
+        elif self.peer is None or not self.peer.session.outstanding:
+            return min(allowance, MAX_TALK)
         return allowance
 
     def data_received(self, data: memoryview) -> None:
@@ -142,14 +153,15 @@ class Connection:
             log.exception("a fault of ours while handling what %s sent", self.address)
             self.close("a fault of ours")
         if peer is not None and peer.down.total == gained:
-            self._burden(start)
+            self._burden(peer, start)
 
-    def _burden(self, start: float) -> None:
+    def _burden(self, peer: Peer, start: float) -> None:
         """A chunk without blocks was handled: who sends many of them has to wait at times."""
         now = perf_counter()
-        self._owed_time = max(0.0, self._owed_time - BURDEN_SHARE * (start - self._owed_at))
-        self._owed_time += min(now - start, MAX_STEP)
+        paid = BURDEN_SHARE * (start - self._owed_at) + EARNED * (peer.up.total - self._taken)
+        self._owed_time = max(0.0, self._owed_time - paid) + min(now - start, MAX_STEP)
         self._owed_at = now
+        self._taken = peer.up.total
         if self._owed_time > BURDEN_BURST:
             self.stream.pause()
             if self._resting is not None:
