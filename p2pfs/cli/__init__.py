@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command line (default: the process's own arguments) and exit with its code."""
-    from p2pfs.cli.app import run_command_line
+    try:
+        from p2pfs.cli.app import run_command_line
 
-    run_command_line(argv)
+        run_command_line(argv)
+    except KeyboardInterrupt:  # Ctrl-C while the program is still being loaded
+        raise SystemExit(130) from None

@@ -116,8 +116,6 @@ def run_command_line(argv: Sequence[str] | None = None) -> None:
     app = build_app(tuple(COMMANDS) if completing else commands_in(arguments, COMMANDS))
     try:
         app(args=arguments, prog_name="p2pfs")
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Exception as error:
         from p2pfs.cli.run import exit_code_for, print_error
 
