@@ -12,7 +12,7 @@ import socket
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
-from p2pfs.errors import NetworkError, P2pfsError, StorageError, WireError
+from p2pfs.errors import NetworkError, P2pfsError, WireError
 from p2pfs.formats import wire
 from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.net.stream import Stream, open_stream
@@ -203,8 +203,6 @@ class Connection:
             self.closing = "closed by the peer" if error is None else str(error)
         try:
             if self.exchange is not None and self.peer is not None:
-                if isinstance(error, StorageError):
-                    self.exchange.reading_failed()
                 self.exchange.left(self)
         finally:
             self.owner.connection_closed(self)

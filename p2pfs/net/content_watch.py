@@ -34,7 +34,7 @@ class ContentWatch:
     def __init__(
         self,
         store: PieceStore,
-        on_disk: Callable[[Callable[[Iterable[int]], list[int]], set[int]], Awaitable[list[int]]],
+        on_disk: Callable[..., Awaitable[list[int]]],
         lost: Callable[[list[int]], None],
         found: Callable[[list[int]], None],
     ) -> None:
@@ -45,14 +45,16 @@ class ContentWatch:
         self.missing: set[int] = set()
         """Pieces that were lost and have not been found again."""
         self._served: set[int] = set()
+        self._suspects: set[int] = set()
         self._doubt = asyncio.Event()
 
     def served(self, number: int) -> None:
         """Something of content file `number` was sent."""
         self._served.add(number)
 
-    def reading_failed(self) -> None:
-        """A file could not be read as promised: looked into at once."""
+    def reading_failed(self, number: int) -> None:
+        """Content file `number` could not be read as promised: looked into at once."""
+        self._suspects.add(number)
         self._doubt.set()
 
     async def run(self) -> None:
@@ -63,17 +65,18 @@ class ContentWatch:
                     await self._doubt.wait()
             self._doubt.clear()
             numbers, self._served = self._served, set()
-            numbers |= self._files_of(self.missing)
+            suspects, self._suspects = self._suspects, set()
+            numbers |= self._files_of(self.missing) | suspects
             if not numbers or not self._store.finished:
                 continue
             try:
-                await self._look(numbers)
+                await self._look(numbers, suspects)
             except StorageError as error:
                 log.error("%s", error)
                 self._served |= numbers
 
-    async def _look(self, numbers: set[int]) -> None:
-        lost = await self._on_disk(self._store.recheck_changed, numbers)
+    async def _look(self, numbers: set[int], suspects: set[int]) -> None:
+        lost = await self._on_disk(self._store.recheck_changed, numbers, suspects)
         if lost:
             self.missing.update(lost)
             self._lost(lost)

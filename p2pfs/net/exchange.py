@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pfs.errors import NetworkError, StorageError
@@ -72,8 +72,8 @@ class ExchangeOwner(Protocol):
         """Content file `number` is being sent from."""
         ...
 
-    def reading_failed(self) -> None:
-        """A content file could not be read as promised."""
+    def reading_failed(self, number: int) -> None:
+        """Content file `number` could not be read as promised."""
         ...
 
     def disk_failed(self, error: StorageError | None) -> None:
@@ -166,10 +166,6 @@ class Exchange:
         self.transfer.leave(peer, self._loop.time())
         self._owner.peer_left(connection)
         self._settle()
-
-    def reading_failed(self) -> None:
-        """A stream could not read what it was to send."""
-        self._owner.reading_failed()
 
     def found(self, pieces: Iterable[int]) -> None:
         """Pieces that were lost and are right again."""
@@ -279,7 +275,9 @@ class Exchange:
         self._owner.served(number)
         content = self._contents.get(number)
         if content is None:
-            content = self._contents[number] = _Content(self._store, number, self._writer)
+            content = self._contents[number] = _Content(
+                self._store, number, self._writer, self._owner.reading_failed
+            )
         return content
 
     # -- effects
@@ -354,9 +352,12 @@ class Exchange:
 class _Content:
     """One content file as a stream wants it."""
 
-    __slots__ = ("_number", "_source", "_store", "_writer")
+    __slots__ = ("_number", "_source", "_store", "_tell", "_writer")
 
-    def __init__(self, store: PieceStore, number: int, writer: PieceWriter) -> None:
+    def __init__(
+        self, store: PieceStore, number: int, writer: PieceWriter, tell: Callable[[int], None]
+    ) -> None:
+        self._tell = tell
         self._store = store
         self._number = number
         self._writer = writer
@@ -367,3 +368,6 @@ class _Content:
 
     async def read_at(self, offset: int, length: int) -> bytes:
         return await self._writer.on_disk(0, self._store.read_file, self._number, offset, length)
+
+    def failed(self) -> None:
+        self._tell(self._number)

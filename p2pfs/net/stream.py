@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections import deque
@@ -35,6 +36,12 @@ WRITE_AT_ONCE: Final = 1024 * 1024
 """Bytes after which one stream lets the others have their turn."""
 
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
+_FILE_ERRORS: Final = frozenset((errno.EIO, errno.ESTALE))
+"""What reading a file may fail with, and a socket does not."""
+
+_NO_SENDFILE: Final = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
+"""How file systems without `sendfile` say so."""
+
 HAS_SENDFILE: Final = hasattr(os, "sendfile") and hasattr(socket, "AF_UNIX")
 
 
@@ -47,6 +54,10 @@ class FileSource(Protocol):
 
     async def read_at(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes, read on a worker thread; raises `StorageError`."""
+        ...
+
+    def failed(self) -> None:
+        """Told when a range of it could not be read as promised."""
         ...
 
 
@@ -216,9 +227,11 @@ class SocketStream:
         queue = self._queue
         item = queue[0]
         if isinstance(item, _Range):
-            sent = os.sendfile(self._fd, item.source.fileno(), item.offset, item.length)
-            if sent == 0:
-                raise StorageError("a file ended before the block that was promised from it")
+            try:
+                sent = self._send_range(item)
+            except StorageError:
+                item.source.failed()
+                raise
             item.offset += sent
             item.length -= sent
             if item.length == 0:
@@ -239,6 +252,28 @@ class SocketStream:
         if sent < len(data):
             queue.appendleft(data[sent:])
         return sent
+
+    def _send_range(self, item: _Range) -> int:
+        file = item.source.fileno()
+        try:
+            sent = os.sendfile(self._fd, file, item.offset, item.length)
+        except OSError as error:
+            if error.errno in _FILE_ERRORS:
+                raise StorageError(f"a file cannot be read: {error.strerror}") from error
+            if error.errno not in _NO_SENDFILE:
+                raise
+            sent = self._copy(file, item)
+        if sent == 0:
+            raise StorageError("a file ended before the block that was promised from it")
+        return sent
+
+    def _copy(self, file: int, item: _Range) -> int:
+        """Some of a range of a file that `sendfile` does not take."""
+        try:
+            data = os.pread(file, min(item.length, LOW_WATER), item.offset)
+        except OSError as error:
+            raise StorageError(f"a file cannot be read: {error.strerror}") from error
+        return self._sock.send(data) if data else 0
 
     def close(self, error: Exception | None = None) -> None:
         self._finish(error or NetworkError("closed"))
@@ -342,7 +377,11 @@ class TransportStream(asyncio.Protocol):
     async def _write_first(self) -> None:
         item = self._queue[0]
         if isinstance(item, _Range):
-            data = await item.source.read_at(item.offset, item.length)
+            try:
+                data = await item.source.read_at(item.offset, item.length)
+            except StorageError:
+                item.source.failed()
+                raise
         else:
             data = item
         self._queue.popleft()

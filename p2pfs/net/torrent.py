@@ -301,8 +301,8 @@ class Torrent:
     def served(self, number: int) -> None:
         self._watch.served(number)
 
-    def reading_failed(self) -> None:
-        self._watch.reading_failed()
+    def reading_failed(self, number: int) -> None:
+        self._watch.reading_failed(number)
 
     # -- work of its own
 

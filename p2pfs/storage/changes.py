@@ -6,6 +6,7 @@ changes once more is noticed once more. Nothing here is written to.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from p2pfs.storage.pieces import PieceStore
 
 __all__ = ["Changes"]
+
+RETRY_AFTER = 60.0
+"""Seconds after which a file that looks as it did is hashed again: it may have been the disk."""
+
+RETRY_SHARE = 20.0
+"""The same as a multiple of the time that hashing it took."""
 
 
 class Changes:
@@ -28,12 +35,15 @@ class Changes:
         self._store = store
         self._hashed = hashed
         self._lost_as: dict[int, FileStat | None] = {}
+        self._again_at: dict[int, float] = {}
         self._glimpsed: dict[int, FileStat | None] = {}
 
-    def recheck(self, numbers: Iterable[int]) -> list[int]:
+    def recheck(self, numbers: Iterable[int], suspects: Iterable[int]) -> list[int]:
         """See `PieceStore.recheck_changed`."""
-        store = self._store
-        changed = [number for number in numbers if not store.check_unchanged(number)]
+        store, suspected = self._store, set(suspects)
+        changed = [
+            number for number in numbers if number in suspected or not store.check_unchanged(number)
+        ]
         store.remember_stats(changed)
         touched = {index for number in changed for index in store.layout.pieces_of(number)}
         doubtful = [index for index in sorted(touched) if index in store.verified]
@@ -44,8 +54,13 @@ class Changes:
         for index in lost:
             store.drop(index)
             for number in self._files_of(index):
-                self._lost_as[number] = store.stats.get(number)
+                self._looked_at(number, 0.0)
         return lost
+
+    def _looked_at(self, number: int, seconds: float) -> None:
+        """A file was found wrong as it is now, which took so long."""
+        self._lost_as[number] = self._store.stats.get(number)
+        self._again_at[number] = time.monotonic() + max(RETRY_AFTER, RETRY_SHARE * seconds)
 
     def find_again(self, indices: Iterable[int]) -> list[int]:
         """See `PieceStore.find_again`."""
@@ -54,8 +69,9 @@ class Changes:
         steady = set()
         for number in {number for index in wanted for number in self._files_of(index)}:
             now = store.stats.get(number)
-            differs = now is not None and now != self._lost_as.get(number)
-            if differs and now == self._glimpsed.get(number):
+            differs = now != self._lost_as.get(number)
+            due = differs or time.monotonic() >= self._again_at.get(number, 0.0)
+            if due and now is not None and now == self._glimpsed.get(number):
                 steady.add(number)
             self._glimpsed[number] = now
         doubtful = sorted(
@@ -63,9 +79,10 @@ class Changes:
         )
         if not doubtful:
             return []
-        for number in steady:
-            self._lost_as[number] = store.stats.get(number)
+        start = time.monotonic()
         right = self._hashed(doubtful)
+        for number in steady:
+            self._looked_at(number, time.monotonic() - start)
         if not all(store.check_unchanged(number) for number in steady):
             return []
         return [index for index in doubtful if index in right]

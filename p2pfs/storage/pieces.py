@@ -294,20 +294,21 @@ class PieceStore:
         if (now.size, now.mtime_ns) != (then.size, then.mtime_ns):
             raise StorageError(f"{handle.path} changed since it was verified")
 
-    def recheck_changed(self, numbers: Iterable[int]) -> list[int]:
+    def recheck_changed(self, numbers: Iterable[int], suspects: Iterable[int] = ()) -> list[int]:
         """Hash what was verified of those of these files that changed; the pieces now lost.
 
+        Files among `suspects` are hashed even when they look as they did.
         For content that is only read. A file that changes once more is noticed once more.
         Raises `StorageError` on trouble other than a missing, short or damaged file.
         """
-        return self._changes.recheck(numbers)
+        return self._changes.recheck(numbers, suspects)
 
     def find_again(self, indices: Iterable[int]) -> list[int]:
         """Of pieces that `recheck_changed` lost, those that are right again: verified now.
 
-        To be called now and then, after `recheck_changed` had a look at their files. Only
-        what lies in files that differ from what they were then is hashed, and of those only
-        in such as did not change since the last call: one being written is left alone.
+        To be called now and then, after `recheck_changed` had a look at their files. Hashed
+        is what lies in files that differ from what they were then, and now and then the
+        rest; a file that changed since the last call is being written, and left alone.
         """
         found = self._changes.find_again(indices)
         with self._lock:

@@ -717,14 +717,53 @@ async def test_what_changed_is_not_served_and_what_is_put_back_is_served_again(
     torrent.add_peers(at(newcomer))  # it may have banned the seeder for what it was sent
 
     paths = await done(torrent, late)
+    await until(lambda: seeded.progress().state == "seeding")
 
     assert unchanged == mine
     assert error is not None
     assert f"{19 - len(right)} pieces are not offered" in error
     assert seeded.progress().error is None
-    assert seeded.progress().state == "seeding"
     assert all(sample.is_at(path) for path in paths)
     assert torrent.progress().hash_failures + late.progress().hash_failures <= 4
+
+
+class DamagedDisk(Files):
+    """Cannot read the first bytes of piece 4, as soon as it is damaged."""
+
+    damaged = False
+    at = 4 * 16 * KIB
+
+    @classmethod
+    def sys_pread(cls, fd: int, view: Any, offset: int) -> int:  # type: ignore[override]
+        if cls.damaged and offset <= cls.at < offset + len(view):
+            raise OSError(errno.EIO, "Input/output error")
+        return Files.sys_pread(fd, view, offset)
+
+
+async def test_what_can_no_longer_be_read_is_no_longer_offered(
+    swarm: Swarm, sample: Sample, stream_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content_watch, "CHECK_EVERY", 0.05)
+    monkeypatch.setattr(peer_book, "FIRST_RETRY", 0.05)
+    monkeypatch.setattr(pieces_module, "Files", DamagedDisk)
+    monkeypatch.setattr(DamagedDisk, "damaged", False)
+    sendfile = os.sendfile
+
+    def damaged_sendfile(out: int, file: int, offset: int, count: int) -> int:
+        if offset <= DamagedDisk.at < offset + count:
+            raise OSError(errno.EIO, "Input/output error")
+        return sendfile(out, file, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", damaged_sendfile)
+    _, seeded = await swarm.seed(sample)
+    monkeypatch.setattr(DamagedDisk, "damaged", True)
+    _, torrent = await swarm.download(sample, seeded._client)
+
+    await until(lambda: torrent.progress().pieces_done == 18)
+
+    await until(lambda: torrent.progress().missing == (4,))
+    assert seeded.progress().pieces_done == 18
+    assert "1 piece" in (seeded.progress().error or "")
 
 
 async def test_a_file_of_many_that_is_deleted_takes_no_other_along(

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from p2pfs.errors import StorageError
-from p2pfs.net.stream import LOW_WATER, SocketStream, Stream, TransportStream, open_stream
+from p2pfs.net.stream import (
+    HAS_SENDFILE,
+    LOW_WATER,
+    SocketStream,
+    Stream,
+    TransportStream,
+    open_stream,
+)
 from tests.support.sockets import read_exactly, read_to_end, tcp_pair
 
 pytestmark = [
     pytest.mark.loops("uvloop", "asyncio"),
     pytest.mark.usefixtures("nothing_left"),
 ]
+
+needs_sendfile = pytest.mark.skipif(not HAS_SENDFILE, reason="this system has no sendfile")
 
 MIB = 1024 * 1024
 
@@ -74,11 +84,13 @@ class Content:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY)
-        self.asked = 0
+        self.failures = 0
 
     def fileno(self) -> int:
-        self.asked += 1
         return self.fd
+
+    def failed(self) -> None:
+        self.failures += 1
 
     async def read_at(self, offset: int, length: int) -> bytes:
         data = os.pread(self.fd, length, offset)
@@ -88,6 +100,11 @@ class Content:
 
 
 class Missing:
+    failures = 0
+
+    def failed(self) -> None:
+        self.failures += 1
+
     def fileno(self) -> int:
         raise StorageError("cannot open it: no such file")
 
@@ -289,6 +306,7 @@ async def test_a_file_that_ends_early_closes_the_stream(
     error = await link.handler.end()
 
     assert isinstance(error, StorageError)
+    assert source.failures == 1
     assert (b"header" + data[290_000:]).startswith(sent)
     assert b"never" not in sent
 
@@ -313,14 +331,61 @@ async def test_a_file_cut_short_while_it_is_sent_closes_the_stream(
 
 async def test_a_file_that_cannot_be_opened_closes_the_stream(links: _Links) -> None:
     link = await links()
+    missing = Missing()
     link.stream.write(b"header")
-    link.stream.send_file(Missing(), 0, 10)
+    link.stream.send_file(missing, 0, 10)
     link.stream.flush()
 
     await read_to_end(link.far)
 
     assert isinstance(await link.handler.end(), StorageError)
-    assert link.handler.ended == link.handler.ended[:1]
+    assert len(link.handler.ended) == missing.failures == 1
+
+
+@needs_sendfile
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+async def test_a_file_system_without_sendfile_is_read_and_sent(
+    content: tuple[Content, bytes], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(os, "sendfile", _failing(code))
+    links = _Links(SocketStream)
+    link = await links(small=True)
+    source, data = content
+    link.stream.write(b"head")
+    link.stream.send_file(source, 0, 300_000)
+    link.stream.flush()
+
+    assert await read_exactly(link.far, 300_004) == b"head" + data
+    link.stream.send_file(source, 299_000, 2000)
+    link.stream.flush()
+    assert await read_to_end(link.far) == data[-1000:]
+    assert source.failures == 1
+    links.close()
+
+
+@needs_sendfile
+async def test_a_damaged_disk_is_told_apart_from_a_broken_connection(
+    content: tuple[Content, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = _Links(SocketStream)
+    outcomes = []
+    for code in (errno.EIO, errno.ECONNRESET):
+        monkeypatch.setattr(os, "sendfile", _failing(code))
+        link = await links()
+        link.stream.send_file(content[0], 0, 1000)
+        link.stream.flush()
+        outcomes.append(await link.handler.end())
+
+    assert [type(one) for one in outcomes] == [StorageError, ConnectionResetError]
+    assert content[0].failures == 1
+    links.close()
+
+
+def _failing(code: int) -> Callable[..., int]:
+    def sendfile(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    return sendfile
 
 
 async def test_an_empty_range_and_empty_bytes_send_nothing(

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from p2pfs.formats.bitfield import Bitfield
+from p2pfs.storage import changes
 from p2pfs.storage.pieces import PieceStore
 
 
@@ -86,6 +88,21 @@ def random_content(put_back, path) -> bytes:
     content = path.read_bytes()
     path.write_bytes(b"")
     return content
+
+
+def test_what_only_could_not_be_read_for_a_while_is_found_again(seeded, monkeypatch):
+    store, _, _ = seeded
+    whole = store._hashed
+    monkeypatch.setattr(store._changes, "_hashed", lambda pieces: Bitfield(len(store.verified)))
+    lost = store.recheck_changed([0], [0])
+    monkeypatch.setattr(store._changes, "_hashed", whole)
+    early = [look(store, lost) for _ in range(3)]
+
+    monkeypatch.setattr(changes, "RETRY_AFTER", 0.0)
+    store._changes._again_at.clear()
+
+    assert early == [[], [], []]
+    assert look(store, lost) == lost == [0, 1, 2]
 
 
 def test_of_a_file_that_is_partly_right_again_that_part_is_found(seeded):
