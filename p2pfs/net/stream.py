@@ -314,6 +314,7 @@ class TransportStream(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(high=LOW_WATER)
+        self.pause()  # until the owner knows its stream
 
     def data_received(self, data: bytes) -> None:
         self._held.append(data)
@@ -422,4 +423,5 @@ async def open_stream(
     if not use_transport:
         return SocketStream(sock, handler)
     _, stream = await loop.create_connection(lambda: TransportStream(handler), sock=sock)
+    loop.call_soon(stream.resume)
     return stream

@@ -461,6 +461,27 @@ async def test_a_slow_reader_gets_everything_and_the_owner_hears_when_there_is_r
     assert link.handler.drains == 1
 
 
+async def test_what_is_there_before_the_stream_is_told_once_its_owner_has_it(
+    kind: type[Stream],
+) -> None:
+    class Owner(Recorder):
+        stream: Stream | None = None
+
+        def receive_allowance(self) -> int:
+            assert self.stream is not None
+            return MIB
+
+    for _ in range(20):
+        near, far = tcp_pair()
+        far.send(b"early")
+        owner = Owner()
+        stream = await open_stream(near, owner, use_transport=kind is TransportStream)
+        owner.stream = stream
+        assert await owner.have(5) == b"early"
+        stream.close()
+        far.close()
+
+
 async def test_the_end_of_a_connection_in_order_is_told_without_an_error(links: _Links) -> None:
     link = await links()
     await asyncio.get_running_loop().sock_sendall(link.far, b"bye")
