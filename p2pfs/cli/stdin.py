@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 
 __all__ = ["is_interactive", "read_lines"]
 
 _MAX_LINE = 4096
+_TURN = 0.5
+"""Seconds after which a program in the background looks whether it is in the foreground."""
 
 
 def _in_foreground(fd: int) -> bool:
@@ -49,7 +53,7 @@ async def read_lines() -> AsyncIterator[str]:
         fd = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):
         fd = -1
-    if fd >= 0 and (not os.isatty(fd) or _in_foreground(fd)):
+    if fd >= 0:
         thread = threading.Thread(target=_read, args=(fd, loop, lines), daemon=True)
         thread.name = "standard-input"
         thread.start()
@@ -57,12 +61,22 @@ async def read_lines() -> AsyncIterator[str]:
         yield await lines.get()
 
 
+def _wait_for_turn(fd: int) -> None:
+    """On a terminal: until there is something to read, and it is ours to read."""
+    if not hasattr(os, "tcgetpgrp") or not os.isatty(fd):
+        return
+    while not (_in_foreground(fd) and select.select([fd], [], [], _TURN)[0]):
+        if not _in_foreground(fd):
+            time.sleep(_TURN)
+
+
 def _read(fd: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
     pending = b""
     while True:
         try:
+            _wait_for_turn(fd)
             data = os.read(fd, 4096)
-        except OSError:
+        except (OSError, ValueError):
             return
         *whole, pending = (pending + data).split(b"\n")
         if not data and pending:
