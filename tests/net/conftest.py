@@ -77,8 +77,15 @@ def tracker_runtime() -> None:
     asyncio.run(once())
 
 
+@pytest.fixture(scope="session")
+def frozen() -> None:
+    """What was imported is looked through once, not at the end of every test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
-async def nothing_left() -> AsyncIterator[None]:
+async def nothing_left(frozen: None) -> AsyncIterator[None]:
     """Fails the test when a task, socket, file or thread outlives it, or the loop saw an error."""
     loop = asyncio.get_running_loop()
     raised: list[dict[str, Any]] = []

@@ -79,7 +79,7 @@ async def test_streams_together_receive_no_more_than_the_limit_and_all_get_their
     for number in range(3):
         FullPipe(limit, number, received).resume()
 
-    while loop.time() - start < 0.5 or len(received) < 3:
+    while loop.time() - start < 0.25 or len(received) < 3:
         await asyncio.sleep(0.05)
         elapsed = loop.time() - start
         assert received.total() <= rate * (elapsed + BURST) + 1
