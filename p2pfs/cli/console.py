@@ -95,6 +95,10 @@ class ConsoleScreen(PlainScreen):
             if event.current_buffer.text:
                 event.current_buffer.delete()
 
+        @keys.add("c-z")
+        def _suspend(event: KeyPressEvent) -> None:
+            event.app.suspend_to_background()
+
         line = Buffer(multiline=False, accept_handler=accept, history=InMemoryHistory())
         typed = Window(BufferControl(line), height=1, get_line_prefix=lambda *_: _PROMPT)
         bar = Window(FormattedTextControl(self._bar), height=1, style="reverse")
