@@ -168,10 +168,14 @@ class Announcer:
         self._schedule.succeeded(event, reply.interval, reply.min_interval, self._loop.time())
         counts = ""
         if reply.complete is not None and reply.incomplete is not None:
-            counts = f": {reply.complete} seeders, {reply.incomplete} leechers"
+            counts = f": {_some(reply.complete, 'seeder')}, {_some(reply.incomplete, 'leecher')}"
         self.status = f"{url} answered{counts}" + (
             f" (warning: {reply.warning})" if reply.warning else ""
         )
         log.info("announce: %s", self.status)
         if event is not Event.STOPPED:
             self._found(reply.peers)
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -210,6 +210,14 @@ class Client:
             if self._closing is not None:
                 store.close()
                 raise NetworkError("the client is closed")
+            if wanted is None and any(
+                other.downloading and other.path == store.final_path for other in self.torrents
+            ):
+                store.close()
+                raise UsageError(
+                    f"another torrent is being downloaded to {store.final_path}: "
+                    "choose another folder for this one"
+                )
             return await self._run(store, trackers, wanted=wanted)
         finally:
             self._reserved.discard(key)

@@ -116,6 +116,11 @@ class Torrent:
         return self.exchange.transfer.have.complete
 
     @property
+    def downloading(self) -> bool:
+        """Whether it was opened to be downloaded, complete by now or not."""
+        return self._downloads
+
+    @property
     def path(self) -> Path:
         """Where the content is or will be."""
         return self._store.final_path

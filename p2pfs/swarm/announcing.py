@@ -20,6 +20,7 @@ DEFAULT_INTERVAL: Final = 1800.0
 DEFAULT_MIN_INTERVAL: Final = 30.0
 FIRST_RETRY: Final = 2.0
 MAX_RETRY: Final = 300.0
+MAX_HUNGRY_RETRY: Final = 60.0
 
 
 class Tiers:
@@ -107,8 +108,12 @@ class AnnounceSchedule:
             self._next_at = now
 
     def failed(self, now: float, retry_in: float | None = None) -> None:
-        """No tracker answered: try again later and later, up to five minutes."""
+        """No tracker answered: try again later and later, up to five minutes.
+
+        Up to one minute while nobody can serve us.
+        """
         self._failures += 1
-        wait = min(MAX_RETRY, FIRST_RETRY * 2.0 ** min(self._failures - 1, 10))
+        longest = MAX_HUNGRY_RETRY if self._hungry else MAX_RETRY
+        wait = min(longest, FIRST_RETRY * 2.0 ** min(self._failures - 1, 10))
         wait = max(wait * self._rng.uniform(0.75, 1.25), retry_in or 0.0)
         self._next_at = self._earliest = now + min(wait, MAX_INTERVAL)

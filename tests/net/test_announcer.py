@@ -147,7 +147,7 @@ async def test_completion_is_told_at_once_and_the_end_as_well(tracker: TrackerSe
     asker.announcer.completed()
     await asker.answered()
 
-    assert "1 seeders, 0 leechers" in asker.announcer.status
+    assert "1 seeder, 0 leechers" in asker.announcer.status
     await asker.announcer.stop()
     assert tracker.store.peer_count == 0
 

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from p2pfs.errors import UsageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.net.engine import Client, _totals
 from p2pfs.storage.creating import make_metainfo
@@ -52,3 +53,21 @@ async def test_pieces_that_nobody_has_are_named_once_nothing_else_is_left(conten
         [source] = progress.sources
         assert source.address == f"127.0.0.1:{seeder.port}"
         assert source.bytes_down == PIECE + 5
+
+
+async def test_two_contents_of_one_name_do_not_go_to_one_place(tmp_path):
+    contents = []
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "same.bin"
+        path.write_bytes(os.urandom(PIECE))
+        contents.append(make_metainfo(path, piece_length=PIECE))
+    async with Client(bind="127.0.0.1") as client:
+        first = await client.download(contents[0], tmp_path / "output")
+
+        with pytest.raises(UsageError, match="another folder"):
+            await client.download(contents[1], tmp_path / "output")
+
+        second = await client.download(contents[1], tmp_path / "elsewhere")
+        assert {first.name, second.name} == {"same.bin"}
+        assert client.torrents == [first, second]

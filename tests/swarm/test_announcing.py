@@ -148,6 +148,15 @@ def test_failures_are_retried_later_and_later_up_to_five_minutes():
     assert max(waits) <= MAX_RETRY * 1.25
 
 
+def test_whom_nobody_serves_tries_again_within_about_a_minute():
+    plan = schedule()
+    plan.need_peers(True)
+    for _ in range(12):
+        plan.failed(1000.0)
+
+    assert plan.next_at - 1000.0 <= 1.25 * 60
+
+
 def test_need_does_not_hurry_a_tracker_that_fails():
     plan = started(interval=1800, min_interval=60)
     for _ in range(5):
