@@ -7,6 +7,8 @@ asks the owners of sockets to stop reading; below `LOW_WATER` they are told to g
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -55,6 +57,8 @@ class Disk:
 
     def check(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run what may take minutes, beside the workers that transfers depend on."""
+        if self._closed:
+            raise StorageError("the client is closed")
         return self._loop.run_in_executor(self._checks, call, *args)
 
     def _done(self, weight: int) -> None:
@@ -66,5 +70,16 @@ class Disk:
     async def close(self) -> None:
         """Wait for the jobs at hand, without holding up the loop."""
         self._closed = True
-        for pool in (self._checks, self._pool):
-            await asyncio.to_thread(pool.shutdown, wait=True)
+        ended = asyncio.Event()
+
+        def shut_down() -> None:
+            for pool in (self._checks, self._pool):
+                pool.shutdown(wait=True)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                self._loop.call_soon_threadsafe(ended.set)
+
+        # Not on the loop's own threads: all of those may be busy with names to resolve.
+        thread = threading.Thread(target=shut_down, name="p2pfs-disk-end")
+        thread.start()
+        await ended.wait()
+        thread.join()

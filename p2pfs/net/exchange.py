@@ -45,6 +45,9 @@ MAX_UNREAD: Final = 4 * SEND_AHEAD
 
 MAX_PEERS: Final = 400
 
+IDLE_AFTER: Final = 60.0
+"""Seconds in which a peer should have exchanged something, when others want its place."""
+
 PRESUMED_DEAD: Final = 20.0
 """Seconds of silence after which a new connection of the same peer replaces the old one."""
 
@@ -127,10 +130,10 @@ class Exchange:
             raise NetworkError("connected to ourselves")
         if self._owner.is_banned(host, peer_id):
             raise NetworkError("banned: it sent data that failed the hash")
-        if self._closed or len(self.connections) >= MAX_PEERS:
+        now = self._loop.time()
+        if self._closed or (len(self.connections) >= MAX_PEERS and not self._make_room(now)):
             raise NetworkError("no more connections for this torrent")
         self._settle_duplicate(connection, peer_id)
-        now = self._loop.time()
         peer = Peer(
             Session(self._geometry, now, extended=handshake.extended),
             connection.address,
@@ -143,6 +146,16 @@ class Exchange:
         self._owner.peer_joined(connection, peer_id)
         self.push_soon()
         return peer
+
+    def _make_room(self, now: float) -> bool:
+        """Close the oldest of the connections that brought nothing to either end so far."""
+        for peer, connection in self.connections.items():
+            if now - peer.connected_at < IDLE_AFTER:
+                break  # those behind it are younger
+            if not (peer.down.total or peer.up.total or connection.closing):
+                connection.close("made way for a newcomer: nothing was exchanged")
+                return True
+        return False
 
     def _settle_duplicate(self, connection: Connection, peer_id: bytes) -> None:
         """Two ends that dialled each other keep the connection of the end with the greater id."""

@@ -7,7 +7,6 @@ every wanted piece is verified and the content has its real name.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -40,6 +39,9 @@ T = TypeVar("T")
 
 TICK: Final = 0.25
 CHECKPOINT_EVERY: Final = 5.0
+MAX_NAMES: Final = 8
+"""Peers named by a tracker instead of addressed that are dialled."""
+
 HALF_OPEN: Final = 20
 WANT_CONNECTED: Final = 100
 MAX_REMEMBERED: Final = 10_000
@@ -80,9 +82,10 @@ class Torrent:
             wanted,
             client.port,
         )
-        self._watch = ContentWatch(store, self._on_disk, self._content_lost, self._content_found)
+        self._watch = ContentWatch(store, self._check, self._content_lost, self._content_found)
         self._sources: dict[bytes, Source] = {}
         self._asked: set[bytes] = set()
+        self._names = 0
         self._done: asyncio.Future[Path] = self._loop.create_future()
         self._error: str | None = None
         self._downloads = wanted is None
@@ -238,12 +241,15 @@ class Torrent:
         await asyncio.gather(*tasks, return_exceptions=True)
         goodbye = self._loop.create_task(self.announcer.stop(), name="goodbye")
         try:
+            self._store.break_off()
             await self.exchange.close("the torrent is closed")
             await asyncio.gather(*self._disk_jobs, return_exceptions=True)
-            with contextlib.suppress(StorageError):
+            try:
                 await self._on_disk(self._store.close)
-            await goodbye
+            except StorageError as error:
+                log.error("%s", error)
         finally:
+            await asyncio.gather(goodbye, return_exceptions=True)
             self._client.forget(self)
             if not self._done.done():
                 reason = f"{self.name} was closed before it was complete"
@@ -333,7 +339,13 @@ class Torrent:
 
     async def _on_disk(self, call: Callable[..., T], *args: Any) -> T:
         """A storage call that `close` waits for even when its caller is cancelled."""
-        job = self._client.disk.run(0, call, *args)
+        return await self._awaited(self._client.disk.run(0, call, *args))
+
+    async def _check(self, call: Callable[..., T], *args: Any) -> T:
+        """The same for what may take minutes."""
+        return await self._awaited(self._client.disk.check(call, *args))
+
+    async def _awaited(self, job: asyncio.Future[T]) -> T:
         self._disk_jobs.add(job)
         job.add_done_callback(self._disk_jobs.discard)
         return await asyncio.shield(job)
@@ -393,8 +405,15 @@ class Torrent:
         self.announcer.need_peers(unserved)
 
     def found_peers(self, peers: Iterable[PeerAddress]) -> None:
-        """Addresses from a tracker."""
-        self.add_peers((peer.host, peer.port) for peer in peers)
+        """Addresses from a tracker; of names, each of which takes a thread to resolve, a few."""
+        taken = []
+        for peer in peers:
+            if not peer.host[-1:].isdigit() and ":" not in peer.host:
+                if self._names >= MAX_NAMES:
+                    continue
+                self._names += 1
+            taken.append((peer.host, peer.port))
+        self.add_peers(taken)
 
     def _dial(self) -> None:
         if self._closing is not None:

@@ -60,6 +60,7 @@ class PieceStore:
         self._pool = HandlePool(files, self._open_pooled, max_open)
         self._sources = SourceCache(files, places.open_read, max_open, self._check_served)
         self._sized: set[int] = set()
+        self._broken_off = False
         self._changes = Changes(self, self._hashed)
         self._owners: dict[int, int] = {}  # inode: number of the file
         self._flusher: Flusher | None = None
@@ -317,8 +318,21 @@ class PieceStore:
     def _hashed(self, indices: list[int]) -> Bitfield:
         """Which of these pieces are right on the disk now."""
         return recheck(
-            self.layout, self._digests, self._places.open_read, files=self._files, indices=indices
+            self.layout,
+            self._digests,
+            self._places.open_read,
+            files=self._files,
+            indices=indices,
+            progress=self._go_on,
         )
+
+    def break_off(self) -> None:
+        """Have checks under way, and those to come, end soon, with a `StorageError`."""
+        self._broken_off = True
+
+    def _go_on(self, done: int, total: int) -> None:
+        if self._broken_off:
+            raise StorageError("the check was broken off")
 
     def remember_stats(self, numbers: Iterable[int] | None = None) -> None:
         """Take what the files look like now as right, for `check_unchanged`."""

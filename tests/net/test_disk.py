@@ -95,9 +95,36 @@ async def test_closing_waits_for_the_calls_at_hand_without_holding_up_the_loop()
     assert done == [1]
 
 
+async def test_a_check_runs_beside_the_workers_and_holds_none_of_them_up() -> None:
+    disk = Disk(lambda busy: None)
+    gate = threading.Event()
+    checks = [disk.check(gate.wait) for _ in range(5)]
+
+    assert await disk.run(0, int) == 0
+
+    gate.set()
+    assert all(await asyncio.gather(*checks))
+    await disk.close()
+
+
+async def test_closing_does_not_wait_for_the_threads_of_the_loop() -> None:
+    """They may all be busy with names that nobody answers for."""
+    disk = Disk(lambda busy: None)
+    gate = threading.Event()
+    others = [asyncio.create_task(asyncio.to_thread(gate.wait, 20)) for _ in range(40)]
+    await disk.run(0, int)
+
+    async with asyncio.timeout(5):
+        await disk.close()
+
+    gate.set()
+    await asyncio.gather(*others)
+
+
 async def test_a_call_after_the_end_is_refused_with_a_storage_error() -> None:
     disk = Disk(lambda busy: None)
     await disk.close()
 
-    with pytest.raises(StorageError, match="closed"):
-        await disk.run(0, int)
+    for late in (lambda: disk.run(0, int), lambda: disk.check(int)):
+        with pytest.raises(StorageError, match="closed"):
+            await late()

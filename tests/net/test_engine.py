@@ -405,6 +405,28 @@ async def test_a_check_is_broken_off_when_the_client_closes(
             await seeding
 
 
+async def test_a_recheck_of_content_that_changed_does_not_hold_up_closing(
+    swarm: Swarm, tmp_path: Path, slow_files: type[SlowFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content_watch, "CHECK_EVERY", 0.05)
+    sample = make_sample(tmp_path / "shared", 30_000_000, piece_length=1024 * KIB)
+    slow_files.gate.set()
+    seeder, _ = await swarm.seed(sample)
+    _, torrent = await swarm.download(sample, seeder, down_limit=1_000_000)
+    await until(lambda: torrent.progress().downloaded)
+    slow_files.gate.clear()
+    slow_files.reached.clear()
+    os.utime(sample.path)
+    await asyncio.to_thread(slow_files.reached.wait, 10)
+
+    closing = asyncio.create_task(seeder.close())
+    await asyncio.sleep(0)
+    slow_files.gate.set()
+
+    async with asyncio.timeout(5):
+        await closing
+
+
 async def test_a_check_whose_caller_is_cancelled_leaves_no_open_file(
     swarm: Swarm, sample: Sample, slow_files: type[SlowFiles]
 ) -> None:

@@ -192,6 +192,20 @@ async def test_there_is_an_end_to_the_peers_of_a_torrent(
             assert await ask(fourth, 2) == sample.block(2, 0, 16384)
 
 
+async def test_who_never_exchanged_anything_makes_way_for_a_newcomer(
+    swarm: Swarm, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange_module, "MAX_PEERS", 2)
+    monkeypatch.setattr(exchange_module, "IDLE_AFTER", 0.0)
+    _, seeded = await swarm.seed(sample)
+    async with guest(seeded) as useful, guest(seeded) as idle:
+        await ask(useful, 1)
+        async with guest(seeded) as newcomer:
+            await idle.ended()
+            assert await ask(newcomer, 2) == sample.block(2, 0, 16384)
+            assert await ask(useful, 3) == sample.block(3, 0, 16384)
+
+
 async def test_a_new_connection_replaces_one_that_has_been_silent(
     swarm: Swarm, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from p2pfs.errors import UsageError
+from p2pfs.formats.announce_http import PeerAddress
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.net.engine import Client, _totals
 from p2pfs.storage.creating import make_metainfo
@@ -71,3 +72,14 @@ async def test_two_contents_of_one_name_do_not_go_to_one_place(tmp_path):
         second = await client.download(contents[1], tmp_path / "elsewhere")
         assert {first.name, second.name} == {"same.bin"}
         assert client.torrents == [first, second]
+
+
+async def test_a_tracker_cannot_have_us_resolve_names_without_end(content, tmp_path):
+    metainfo = make_metainfo(content, piece_length=PIECE)
+    async with Client(bind="127.0.0.1") as client:
+        torrent = await client.download(metainfo, tmp_path / "output")
+
+        torrent.found_peers([PeerAddress(f"n{n}.invalid", 1) for n in range(100)])
+        torrent.found_peers([PeerAddress("127.0.0.1", 1), PeerAddress("::1", 1)])
+
+        assert len(torrent._book) == 10
