@@ -40,7 +40,10 @@ def address_text(address: tuple[str, int]) -> str:
 
 def success_line(name: str, path: Path) -> str:
     """The line that says a download is complete and verified."""
-    return f"Successfully Downloaded {printable(name)} to {printable(path.as_posix())}"
+    where = path.as_posix()
+    if "/" not in where:  # a path drops the folder `.`
+        where = f"./{where}"
+    return f"Successfully Downloaded {printable(name)} to {printable(where)}"
 
 
 class Screen:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pfs.cli import views
-from p2pfs.cli.screen import JsonScreen, PlainScreen
+from p2pfs.cli.screen import JsonScreen, PlainScreen, success_line
 from p2pfs.cli.text import width as columns
 from p2pfs.net.progress import PeerInfo, Progress, Source
 
@@ -192,3 +192,10 @@ def test_plain_progress_lines_come_at_most_every_two_seconds_and_only_with_news(
     for now in (15, 17.5, 20):
         screen.progress([more], now)
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_the_success_line_names_the_folder_also_when_it_is_this_one():
+    line = "Successfully Downloaded movie.mkv to "
+
+    assert success_line("movie.mkv", Path("output/movie.mkv")) == line + "output/movie.mkv"
+    assert success_line("movie.mkv", Path("./movie.mkv")) == line + "./movie.mkv"
