@@ -51,6 +51,7 @@ class Disk:
             self.busy = True
             self._on_pressure(True)
         future: asyncio.Future[T] = self._loop.run_in_executor(self._pool, call, *args)
+        future.add_done_callback(_outcome_is_known)
         if weight:
             future.add_done_callback(lambda _: self._done(weight))
         return future
@@ -59,7 +60,9 @@ class Disk:
         """Run what may take minutes, beside the workers that transfers depend on."""
         if self._closed:
             raise StorageError("the client is closed")
-        return self._loop.run_in_executor(self._checks, call, *args)
+        future: asyncio.Future[T] = self._loop.run_in_executor(self._checks, call, *args)
+        future.add_done_callback(_outcome_is_known)
+        return future
 
     def _done(self, weight: int) -> None:
         self._waiting -= weight
@@ -83,3 +86,9 @@ class Disk:
         thread.start()
         await ended.wait()
         thread.join()
+
+
+def _outcome_is_known(job: asyncio.Future[Any]) -> None:
+    """Whoever waited may have been cancelled: then what the call raised concerns nobody."""
+    if not job.cancelled():
+        job.exception()

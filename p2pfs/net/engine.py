@@ -22,6 +22,7 @@ from p2pfs.errors import NetworkError, P2pfsError, StorageError, UsageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.peer_id import make_peer_id
+from p2pfs.net.acceptor import Acceptor
 from p2pfs.net.admission import Admission, default_limit
 from p2pfs.net.announcer import Announcer, Transport
 from p2pfs.net.connection import Connection
@@ -80,7 +81,7 @@ class Client:
         self._turns: deque[Torrent] = deque()
         self._connections: set[Connection] = set()
         self._sockets: list[socket.socket] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._acceptor: Acceptor | None = None
         self._opening: set[asyncio.Task[None]] = set()
         self._admission = Admission(default_limit())
         self._reserved: set[bytes] = set()
@@ -96,12 +97,11 @@ class Client:
         self._sockets = bind_first_free(self._bind, self._first_port, self._port_tries)
         self.addresses = addresses_of(self._sockets)
         self.port = self.addresses[0][1]
-        loop = asyncio.get_running_loop()
         self.disk = Disk(self._disk_pressure)
         self.assembler = Assembler(ASSEMBLY_BUDGET)
         self.up_limit = UpLimit(self._rates[0], self._pump)
         self.down_limit = DownLimit(self._rates[1])
-        self._tasks = [loop.create_task(self._accept_forever(sock)) for sock in self._sockets]
+        self._acceptor = Acceptor(self._sockets, self._welcome)
 
     async def close(self) -> None:
         """Leave every swarm and let go of everything. May be called more than once."""
@@ -110,11 +110,8 @@ class Client:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for sock in self._sockets:
-            sock.close()
+        if self._acceptor is not None:
+            await self._acceptor.close()
         for cancelled in self._checks.values():
             cancelled.set()
         await asyncio.gather(*self._checks, return_exceptions=True)
@@ -288,21 +285,6 @@ class Client:
 
     # -- connections
 
-    async def _accept_forever(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, address = await loop.sock_accept(listener)
-            except OSError as error:
-                log.warning("accept: %s", error)
-                await asyncio.sleep(0.1)
-                continue
-            try:
-                self._welcome(sock, address[:2])
-            except Exception:
-                log.exception("a fault of ours with a connection from %s", address[0])
-                sock.close()
-
     def _welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """Take a connection that came in, or close it without a word."""
         refusal = self._admission.refuse(address[0])
@@ -310,7 +292,6 @@ class Client:
             log.info("%s is refused: %s", address[0], refusal)
             sock.close()
             return
-        sock.setblocking(False)
         connection = Connection(self, address, None)
         self._admission.came(connection)
         self._connections.add(connection)

@@ -39,6 +39,30 @@ async def test_what_a_call_raises_reaches_its_caller_alone() -> None:
     await disk.close()
 
 
+@pytest.mark.parametrize("kind", ["run", "check"])
+async def test_what_a_call_raises_after_its_caller_left_is_no_error_of_the_loop(kind: str) -> None:
+    """The fixture fails when the loop is told of an exception that nobody took."""
+    disk = Disk(lambda busy: None)
+    gate = threading.Event()
+
+    def fail() -> None:
+        gate.wait()
+        raise StorageError("too late")
+
+    job = disk.run(0, fail) if kind == "run" else disk.check(fail)
+
+    async def call(job: asyncio.Future[None]) -> None:
+        await asyncio.shield(job)
+
+    caller = asyncio.create_task(call(job))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    gate.set()
+    await disk.close()
+    del job
+
+
 async def test_too_many_bytes_at_the_disk_are_told_once_and_their_end_as_well() -> None:
     told: list[bool] = []
     disk = Disk(told.append)
