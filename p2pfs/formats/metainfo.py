@@ -66,6 +66,17 @@ class Metainfo:
         """Bytes in all files together."""
         return self.geometry.total_length
 
+    @property
+    def shared_name(self) -> str:
+        """What the content is called where it is listed.
+
+        The name; of a folder with a single file in it `NAME/PATH`, which is how one file
+        keeps its place in a tree.
+        """
+        if self.multi_file and len(self.files) == 1:
+            return "/".join((self.name, *self.files[0].path))
+        return self.name
+
     def piece_digest(self, index: int) -> bytes:
         """The SHA-1 of piece `index`; raises `GeometryError` when there is no such piece."""
         if not 0 <= index < self.geometry.piece_count:

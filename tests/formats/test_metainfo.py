@@ -337,3 +337,26 @@ def test_we_read_what_libtorrent_writes(tmp_path, flavour):
     assert metainfo.geometry.piece_count == theirs.num_pieces()
     assert {file.path[-1] for file in metainfo.files} >= {"one.bin", "two.bin", "three.bin"}
     assert metainfo.to_bytes() == raw
+
+
+@pytest.mark.parametrize(
+    ("files", "multi_file", "listed"),
+    [
+        ([("notes",)], False, "notes"),
+        ([("05", "a.jpg")], True, "notes/05/a.jpg"),
+        ([("a.jpg",)], True, "notes/a.jpg"),
+        ([("a.jpg",), ("b.jpg",)], True, "notes"),
+    ],
+)
+def test_a_single_file_in_a_folder_is_listed_with_its_path(
+    files: list[tuple[str, ...]], multi_file: bool, listed: str
+) -> None:
+    metainfo = build(
+        name="notes",
+        files=[FileEntry(path, 1) for path in files],
+        multi_file=multi_file,
+        piece_length=16384,
+        pieces=bytes(20),
+    )
+
+    assert metainfo.shared_name == listed
