@@ -6,10 +6,10 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format data bench torture clean
+.PHONY: help demo test lint types format data bench test-peers torture clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.run  ## watch a file arrive from five seeders, none of which has all of it
 	@bash scripts/demo.sh
@@ -29,11 +29,16 @@ format: .venv/.dev  ## format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-data: .venv/.run  ## make the sample files in seeds/
-	@$(BIN)/python scripts/make_data.py seeds
+data: .venv/.run  ## make the sample files; with PEERS=16 FILES=10 SIZE=1M the folders p1..p16
+	@$(BIN)/python scripts/make_data.py $(if $(PEERS)$(FILES)$(SIZE),\
+		$(if $(PEERS),--peers '$(PEERS)') $(if $(FILES),--files '$(FILES)') $(if $(SIZE),--size '$(SIZE)'),\
+		seeds)
 
 bench: .venv/.dev  ## transfer speed against libtorrent
 	$(BIN)/python scripts/bench_transfer.py $(ARGS)
+
+test-peers: .venv/.run  ## how downloads get faster with more nodes: a table and a plot
+	@bash scripts/test-peers.sh $(ARGS)
 
 torture: .venv/.dev  ## the tests that take long
 	$(BIN)/python -m pytest -n auto -m torture $(ARGS)
