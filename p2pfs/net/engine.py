@@ -208,11 +208,12 @@ class Client:
                 store.close()
                 raise NetworkError("the client is closed")
             if wanted is None and any(
-                other.downloading and other.path == store.final_path for other in self.torrents
+                other.downloading and other.content_path == store.content_path
+                for other in self.torrents
             ):
                 store.close()
                 raise UsageError(
-                    f"another torrent is being downloaded to {store.final_path}: "
+                    f"another torrent is being downloaded to {store.content_path}: "
                     "choose another folder for this one"
                 )
             return await self._run(store, trackers, wanted=wanted)

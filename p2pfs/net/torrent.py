@@ -66,7 +66,7 @@ class Torrent:
         wanted: Bitfield | None,
     ) -> None:
         self.metainfo: Metainfo = store.metainfo
-        self.name = store.metainfo.name
+        self.name = store.metainfo.shared_name
         self._client = client
         self._store = store
         self._loop = asyncio.get_running_loop()
@@ -127,6 +127,11 @@ class Torrent:
     def path(self) -> Path:
         """Where the content is or will be."""
         return self._store.final_path
+
+    @property
+    def content_path(self) -> Path:
+        """The same; of a folder with a single file in it, where that file is or will be."""
+        return self._store.content_path
 
     def progress(self) -> Progress:
         """How far it is, now."""

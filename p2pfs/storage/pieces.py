@@ -139,6 +139,11 @@ class PieceStore:
     def write_piece(self, index: int, data: memoryview | bytes | bytearray) -> bool:
         """Verify a whole piece and write it; False (and nothing written) when it is wrong.
 
+    @property
+    def content_path(self) -> Path:
+        """The same; of a tree with a single file in it, where that file is or will be."""
+        return self._places.content_path
+
         Raises `StorageError` on disk trouble; the piece is then not verified and may be
         tried again.
         """

@@ -78,6 +78,11 @@ class Places:
         """Where the content is once it is complete."""
         return self.root.full(self.final_top)
 
+    @property
+    def content_path(self) -> Path:
+        """The same; of a tree with a single file in it, where that file is."""
+        return self.root.full(self.final(0)) if len(self.inner) == 1 else self.final_path
+
     def parts(self, number: int) -> Parts:
         """What file `number` is called now."""
         if number in self._moved:
@@ -126,11 +131,23 @@ class Places:
             if os.name == "nt":
                 let_go()
             record.finishing(here.inode)
+            if not merged:
+                merged = not self._rename(here)
+                standing = self._standing() if merged else set()
             if merged:
                 self._merge(standing)
-            else:
-                self._files.rename_new(self.root, self.top, self.final_top)
             self.top = self.final_top
+
+    def _rename(self, here: FileStat) -> bool:
+        """Give the content its name; False when a folder has got that name just now."""
+        try:
+            self._files.rename_new(self.root, self.top, self.final_top)
+        except StorageError:
+            there = self._files.stat(self.root, self.final_top)
+            if here.is_folder and there is not None and there.is_folder:
+                return False
+            raise
+        return True
 
     def _standing(self) -> set[int]:
         """The files that are at their real names already, equal to ours."""

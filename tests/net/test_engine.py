@@ -255,6 +255,26 @@ async def test_a_seeder_offers_only_what_is_right_on_the_disk(swarm: Swarm, samp
     assert torrent.progress().hash_failures == 0
 
 
+async def test_files_of_one_tree_are_downloaded_together(swarm: Swarm, tmp_path: Path) -> None:
+    seeder, client = await swarm.client(), await swarm.client()
+    downloads = []
+    for number, inner in enumerate(("a.txt", "05/a.txt", "05/b.txt", "05/deep/c.txt")):
+        shared = make_sample(
+            tmp_path / f"shared{number}", {inner: 40_000}, name="2024", seed=number
+        )
+        await swarm.seed(shared, client=seeder)
+        downloads.append(await swarm.download(shared, seeder, client=client, output=tmp_path / "o"))
+
+    await done(*(torrent for _, torrent in downloads))
+
+    for number, (_, torrent) in enumerate(downloads):
+        inner = torrent.name.removeprefix("2024/")
+        original = tmp_path / f"shared{number}" / "2024" / inner
+        assert torrent.content_path == (tmp_path / "o" / "2024" / inner).resolve()
+        assert torrent.content_path.read_bytes() == original.read_bytes()
+        assert torrent.progress().name == torrent.name
+
+
 # -- what users do wrong
 
 
