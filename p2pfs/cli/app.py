@@ -32,9 +32,12 @@ COMMANDS = {
     "show": Command("torrents", "show", "Show what a .torrent file describes."),
     "verify": Command("torrents", "verify", "Check content on disk against a .torrent file."),
     "tracker": Command("tracker", "tracker", "Run a tracker with its catalogue."),
+    "index": Command("index", "index", "Run the index: find and share files by name."),
     "seed": Command("swarm", "seed", "Share files, or some pieces of them."),
     "download": Command("swarm", "download", "Fetch a file from everyone who has it."),
     "peer": Command("swarm", "peer", "Seed or download in one program, until `exit`."),
+    "ls": Command("listing", "ls", "List what is shared by name."),
+    "get": Command("getting", "get", "Fetch files and folders by name."),
 }
 
 _EPILOG = """Example, in three terminals:

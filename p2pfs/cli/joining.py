@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfs.cli import content, torrent_files
+from p2pfs.cli.finding import token_of_environment
 from p2pfs.cli.hashing import hash_bar
 from p2pfs.cli.screen import Screen
 from p2pfs.errors import CatalogueError, StorageError, TrackerError, UsageError
@@ -70,12 +71,12 @@ def _need_tracker(where: Where, metainfo: Metainfo) -> None:
 
 async def _publish(screen: Screen, where: Where, metainfo: Metainfo) -> None:
     """Make the torrent known by name; a tracker without a catalogue is only noted."""
-    from p2pfs.net import catalogue_client
+    from p2pfs.net.index_client import IndexClient
 
     if where.base_url is None:
         return
     try:
-        await catalogue_client.publish(where.base_url, metainfo.to_bytes())
+        await IndexClient(where.base_url, token=token_of_environment()).publish(metainfo.to_bytes())
     except CatalogueError as error:
         screen.note(f"not in the tracker's catalogue: {error}")
 
@@ -85,11 +86,11 @@ async def start_seeds(
 ) -> list[Torrent]:
     """Seed what the words of `-f` stand for, in the given part; the torrents that run."""
     from p2pfs.formats.selection import select_pieces
-    from p2pfs.net import catalogue_client
+    from p2pfs.net.index_client import IndexClient
 
     everything = content.find_shared(words)
     if where.base_url is not None:  # before hours of hashing, not after
-        await catalogue_client.reach(where.base_url)
+        await IndexClient(where.base_url).reach()
     torrents = []
     for shared in everything:
         described = await _hashed(shared, as_json=as_json)
@@ -143,13 +144,12 @@ async def _find_wanted(screen: Screen, where: Where, word: str) -> Metainfo:
     if torrent_files.is_torrent_file(word):
         return torrent_files.read_torrent(Path(word))
     content.check_name(word)
-    from p2pfs.net import catalogue_client
-
     if where.base_url is not None:
         from p2pfs.formats.metainfo import parse
+        from p2pfs.net.index_client import IndexClient
 
         try:
-            return parse(await catalogue_client.fetch(where.base_url, word))
+            return parse(await IndexClient(where.base_url).fetch(word))
         except TrackerError as error:
             known = torrent_files.known_torrent(word)
             if known is None:

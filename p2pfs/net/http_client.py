@@ -8,9 +8,10 @@ wrong outside ends as a `NetworkError`, or as a status that the caller looks at.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ __all__ = ["HttpClient", "HttpResponse", "printable"]
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CONNECT_SECONDS = 10.0
+_IDLE_SECONDS = 5.0
+"""How long a kept connection may be idle: less than servers allow, so that none is closed
+just as a request goes out."""
+_KEPT_SESSIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,22 @@ def printable(text: str, limit: int = 300) -> str:
 class HttpClient:
     """Sends requests, each on a connection of its own.
 
-    `local` says whether URLs from outside may name trackers in private networks.
+    Inside `async with`, connections are kept for the requests that follow. `local` says
+    whether URLs from outside may name trackers in private networks.
     """
 
     def __init__(self, *, local: bool = True) -> None:
         self._local = local
+        self._kept: dict[frozenset[tuple[str, int]], aiohttp.ClientSession] | None = None
+
+    async def __aenter__(self) -> HttpClient:
+        self._kept = {}
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        kept, self._kept = self._kept or {}, None
+        for session in kept.values():
+            await session.close()
 
     async def request(
         self,
@@ -62,18 +78,20 @@ class HttpClient:
         seconds: float,
         body: bytes | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> HttpResponse:
         """One request with its redirects; `limit` bytes of answer and `seconds` at most.
 
-        `url` is sent as it stands, so it must be encoded. Only GET follows redirects.
-        Raises `NetworkError`.
+        `url` is sent as it stands, so it must be encoded. Only GET follows redirects, and
+        what is in `headers` is sent to no other address than `url`. Raises `NetworkError`.
         """
         import aiohttp
         from yarl import URL
 
-        headers = {"User-Agent": _user_agent(), "Accept-Encoding": "gzip"}
+        own = {"User-Agent": _user_agent(), "Accept-Encoding": "gzip"}
+        sent = {**own, **(headers or {})}
         if content_type:
-            headers["Content-Type"] = content_type
+            sent["Content-Type"] = content_type
         local = self._local
         try:
             target = URL(url, encoded=True)
@@ -81,20 +99,16 @@ class HttpClient:
                 for _ in range(MAX_REDIRECTS + 1):
                     addresses = await _resolve(target, trusted=trusted, local=local)
                     async with (
-                        aiohttp.ClientSession(
-                            connector=_connector(addresses),
-                            auto_decompress=False,
-                            cookie_jar=aiohttp.DummyCookieJar(),
-                            timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS),
-                        ) as session,
+                        self._session(addresses) as session,
                         session.request(
-                            method, target, data=body, headers=headers, allow_redirects=False
+                            method, target, data=body, headers=sent, allow_redirects=False
                         ) as response,
                     ):
                         if method != "GET" or response.status not in _REDIRECTS:
                             content = await _read(response, limit)
                             return HttpResponse(response.status, content, str(target))
                         target = _redirected(target, response.headers.get("Location"))
+                    sent = own
                     if any(reach_of(one) is Reach.GLOBAL for one, _ in addresses):
                         trusted = local = False  # nobody outside leads us to what is inside
         except TimeoutError as error:
@@ -104,6 +118,20 @@ class HttpClient:
         except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
             raise NetworkError(_reason(error)) from error
         raise NetworkError(f"more than {MAX_REDIRECTS} redirects")
+
+    @contextlib.asynccontextmanager
+    async def _session(
+        self, addresses: Sequence[tuple[str, int]]
+    ) -> AsyncIterator[aiohttp.ClientSession]:
+        """The session for these addresses: a kept one, or one for this request alone."""
+        kept, key = self._kept, frozenset(addresses)
+        if kept is not None and (key in kept or len(kept) < _KEPT_SESSIONS):
+            if key not in kept:
+                kept[key] = _new_session(addresses, keep=True)
+            yield kept[key]
+        else:
+            async with _new_session(addresses, keep=False) as session:
+                yield session
 
 
 async def _resolve(target: URL, *, trusted: bool, local: bool) -> list[tuple[str, int]]:
@@ -135,7 +163,18 @@ async def _resolve(target: URL, *, trusted: bool, local: bool) -> list[tuple[str
     return allowed
 
 
-def _connector(addresses: Sequence[tuple[str, int]]) -> aiohttp.TCPConnector:
+def _new_session(addresses: Sequence[tuple[str, int]], *, keep: bool) -> aiohttp.ClientSession:
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        connector=_connector(addresses, keep),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS),
+    )
+
+
+def _connector(addresses: Sequence[tuple[str, int]], keep: bool) -> aiohttp.TCPConnector:
     """A connector to these addresses and no others, whatever the name means by then."""
     import aiohttp
     from aiohttp.abc import AbstractResolver, ResolveResult
@@ -154,7 +193,11 @@ def _connector(addresses: Sequence[tuple[str, int]]) -> aiohttp.TCPConnector:
         async def close(self) -> None:
             pass
 
-    return aiohttp.TCPConnector(resolver=Checked(), force_close=True, use_dns_cache=False)
+    if not keep:
+        return aiohttp.TCPConnector(resolver=Checked(), force_close=True, use_dns_cache=False)
+    return aiohttp.TCPConnector(
+        resolver=Checked(), keepalive_timeout=_IDLE_SECONDS, use_dns_cache=False
+    )
 
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV

@@ -1,0 +1,141 @@
+"""`index`: the tracker with its catalogue, found by everyone who wants to share by name.
+
+Invariant: `server.config` says where the index is only while it answers there (but for a
+crash), and one config dir has one index at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pfs.cli import tracker_options as of
+from p2pfs.cli.finding import CONFIG_DIR
+from p2pfs.cli.options import Json, LogFile, Verbose
+from p2pfs.cli.run import run_async, start_logging
+from p2pfs.cli.screen import address_text, open_screen
+
+if TYPE_CHECKING:
+    from p2pfs.net.tracker_http import TrackerServer
+
+__all__ = ["index", "open_index", "reached_at"]
+
+
+def reached_at(host: str, advertise: str | None) -> str:
+    """The address under which others reach a server that listens on `host`."""
+    from p2pfs.net.listener import is_any_address
+    from p2pfs.net.own_address import reachable_address
+
+    if advertise is not None:
+        return advertise
+    return reachable_address() if is_any_address(host) else host
+
+
+@contextlib.asynccontextmanager
+async def open_index(
+    make: Callable[[], TrackerServer], address: str, config_dir: Path, *, mdns: bool
+) -> AsyncIterator[TrackerServer]:
+    """An index that runs, and is found at `address` through `config_dir` and on the network.
+
+    `make` makes the server once nobody else has `config_dir`. Raises `StorageError` when
+    another index has it or nothing can be written there, and as the server does.
+    """
+    from p2pfs.errors import StorageError
+    from p2pfs.net.config_files import (
+        held,
+        read_config,
+        remove_config,
+        server_config,
+        write_config,
+    )
+    from p2pfs.net.discovery import Advertisement
+
+    path = server_config(config_dir)
+    async with contextlib.AsyncExitStack() as stack:
+        if not stack.enter_context(held(path)):
+            values = read_config(path) or {}
+            where = (
+                f", at {values['host']}:{values['port']}" if {"host", "port"} <= {*values} else ""
+            )
+            raise StorageError(
+                f"another index runs with the config dir {config_dir}{where}: use that one, "
+                "stop it first, or choose another --config-dir"
+            )
+        server = await stack.enter_async_context(make())
+        values = {"host": address, "port": str(server.port)}
+        write_config(path, values)
+        stack.callback(remove_config, path, values)
+        if mdns:
+            advertisement = Advertisement()
+            await advertisement.start(server.port, [address], "p2pfs")
+            stack.push_async_callback(advertisement.close)
+        yield server
+
+
+def index(
+    host: of.ListenHost = "0.0.0.0",
+    port: of.ListenPort = 9999,
+    config_dir: Annotated[
+        Path,
+        typer.Option(
+            "--config-dir",
+            metavar="DIR",
+            file_okay=False,
+            help="Write server.config here, by which nodes on this machine find the index.",
+        ),
+    ] = CONFIG_DIR,
+    no_mdns: Annotated[
+        bool, typer.Option("--no-mdns", help="Do not announce the index on the network.")
+    ] = False,
+    interval: of.Interval = None,
+    min_interval: of.MinInterval = None,
+    data_dir: of.DataDir = None,
+    closed: of.Closed = False,
+    advertise: of.Advertise = None,
+    publish_token: of.PublishToken = None,
+    allow_hosts: of.AllowHosts = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
+) -> None:
+    """Run the index: a tracker by which people find shared files by name, until Ctrl-C.
+
+    It is found through CONFIG/server.config, and on the local network by itself.
+
+    \b
+    Examples:
+      p2pfs index
+      p2pfs index -d 0 --config-dir /srv/share/config
+      p2pfs index --advertise 203.0.113.7 --publish-token "$TOKEN"
+    """
+    start_logging(verbose, log_file)
+    screen = open_screen("index", as_json=as_json, console=False)
+
+    def make() -> TrackerServer:
+        return of.make_server(
+            host=host,
+            port=port,
+            interval=interval,
+            min_interval=min_interval,
+            data_dir=config_dir if data_dir is None else data_dir,
+            closed=closed,
+            advertise=advertise,
+            publish_token=publish_token,
+            allow_hosts=allow_hosts,
+        )
+
+    async def work() -> int:
+        address = reached_at(host, advertise)
+        async with open_index(make, address, config_dir, mdns=not no_mdns) as server:
+            where = address_text((address, server.port))
+            screen.note(f"others reach this index with -i {where}")
+            screen.ready(server.addresses)
+            await asyncio.Event().wait()
+        return 0
+
+    run_async(work, screen.finish)

@@ -1,0 +1,111 @@
+"""The files by which programs on one machine find each other: `server.config`, `pN.config`.
+
+Invariant: a reader sees a whole file or none, and nobody removes what another has written
+in the meantime. A crash may leave a file behind: its reader has to reckon with that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from p2pfs.errors import FormatError, StorageError
+from p2pfs.formats import config_file
+from p2pfs.storage.files import Files
+
+__all__ = ["held", "node_config", "read_config", "remove_config", "server_config", "write_config"]
+
+
+def server_config(folder: Path) -> Path:
+    """Where the index that has `folder` says its `host` and `port`."""
+    return folder / "server.config"
+
+
+def node_config(folder: Path, number: int) -> Path:
+    """Where node `number` says its `id`, `host`, `port` and `folder`."""
+    return folder / f"p{number}.config"
+
+
+def write_config(path: Path, values: Mapping[str, str]) -> None:
+    """Write `values` to `path`, with the folder if need be; blocks.
+
+    Raises `StorageError`.
+    """
+    data = config_file.encode(values).encode()
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".p2pfs-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+        temporary = None
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)
+
+
+def read_config(path: Path) -> dict[str, str] | None:
+    """What `path` says; None when there is no such file. Blocks.
+
+    Raises `StorageError` when it cannot be read, or holds something else.
+    """
+    try:
+        if not path.exists():
+            return None
+        if not path.is_file():  # a pipe would be waited for without end
+            raise StorageError(f"cannot read {path}: it is not a regular file")
+        with path.open("rb") as file:
+            data = file.read(config_file.MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        return config_file.parse(data.decode())
+    except UnicodeDecodeError:
+        raise StorageError(f"{path} is not a text in UTF-8; remove it if it is not yours") from None
+    except FormatError as error:
+        raise StorageError(f"cannot use {path}: {error}; correct it, or remove it") from None
+
+
+def remove_config(path: Path, values: Mapping[str, str]) -> bool:
+    """Remove `path` if it still says `values`; whether it did. Blocks, raises `StorageError`."""
+    try:
+        if read_config(path) != values:
+            return False
+    except StorageError:  # it became something else
+        return False
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
+    return True
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Claims what `path` stands for among the programs that run; False: another has it.
+
+    The claim ends with the block, or with this program, however that ends. Raises
+    `StorageError` when the folder cannot be written to.
+    """
+    files = Files()
+    root = files.open_root(path.parent, create=True)
+    try:
+        handle = files.open_write(root, (f".{path.name}.lock",), create=True)
+        try:
+            yield files.lock(handle)
+        finally:
+            files.close(handle)
+    finally:
+        files.close_root(root)
