@@ -134,15 +134,15 @@ class PieceStore:
         """Where the content is, or will be once it is complete."""
         return self._places.final_path
 
-    # Writing.
-
-    def write_piece(self, index: int, data: memoryview | bytes | bytearray) -> bool:
-        """Verify a whole piece and write it; False (and nothing written) when it is wrong.
-
     @property
     def content_path(self) -> Path:
         """The same; of a tree with a single file in it, where that file is or will be."""
         return self._places.content_path
+
+    # Writing.
+
+    def write_piece(self, index: int, data: memoryview | bytes | bytearray) -> bool:
+        """Verify a whole piece and write it; False (and nothing written) when it is wrong.
 
         Raises `StorageError` on disk trouble; the piece is then not verified and may be
         tried again.
