@@ -69,7 +69,7 @@ class Announcer:
         self._loop = asyncio.get_running_loop()
         self._schedule = AnnounceSchedule(self._loop.time(), rng, complete=complete)
         self._tracker_ids: dict[str, bytes] = {}
-        self._wake = asyncio.Event()
+        self._wake: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._current: str | None = None
         self.status = "not announced yet" if tiers else "no tracker"
@@ -77,16 +77,22 @@ class Announcer:
 
     def start(self) -> None:
         if self._tiers:
-            self._task = self._loop.create_task(self._run(), name="announcer")
+            self._wake = asyncio.Event()
+            self._task = self._loop.create_task(self._run(self._wake), name="announcer")
 
     def completed(self) -> None:
         self._schedule.completed(self._loop.time())
-        self._wake.set()
+        self._look_again()
 
     def need_peers(self, hungry: bool) -> None:
         before = self._schedule.next_at
         self._schedule.need_peers(hungry)
         if self._schedule.next_at < before:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """The next announce may be due sooner."""
+        if self._wake is not None:
             self._wake.set()
 
     async def stop(self) -> None:
@@ -100,14 +106,14 @@ class Announcer:
                 async with asyncio.timeout(GOODBYE_TIMEOUT):
                     await self._announce_safely()
 
-    async def _run(self) -> None:
+    async def _run(self, wake: asyncio.Event) -> None:
         while True:
             delay = self._schedule.next_at - self._loop.time()
             if delay > 0:
-                self._wake.clear()
+                wake.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):  # `wait_for` may lose a cancellation
-                        await self._wake.wait()
+                        await wake.wait()
                 continue
             await self._announce_safely()
 

@@ -28,6 +28,7 @@ from p2pfs.net.announcer import Announcer, Transport
 from p2pfs.net.connection import Connection
 from p2pfs.net.disk import Disk
 from p2pfs.net.exchange import Exchange
+from p2pfs.net.housekeeping import Housekeeper
 from p2pfs.net.limits import DownLimit, UpLimit
 from p2pfs.net.listener import addresses_of, bind_first_free, is_any_address
 from p2pfs.net.progress import PeerInfo, Progress, Source
@@ -101,6 +102,7 @@ class Client:
         self.assembler = Assembler(ASSEMBLY_BUDGET)
         self.up_limit = UpLimit(self._rates[0], self._pump)
         self.down_limit = DownLimit(self._rates[1])
+        self.housekeeper = Housekeeper()
         self._acceptor = Acceptor(self._sockets, self._welcome)
 
     async def close(self) -> None:
@@ -126,6 +128,7 @@ class Client:
         if self._transport is not None:
             await self._transport.close()
         if self._sockets:
+            await self.housekeeper.close()
             await self.disk.close()
         self._sockets = []
 
@@ -216,7 +219,7 @@ class Client:
                     f"another torrent is being downloaded to {store.content_path}: "
                     "choose another folder for this one"
                 )
-            return await self._run(store, trackers, wanted=wanted)
+            return self._run(store, trackers, wanted=wanted)
         finally:
             self._reserved.discard(key)
 
@@ -244,31 +247,29 @@ class Client:
             job.add_done_callback(_let_go)
             raise
 
-    async def _run(
+    def _run(
         self, store: PieceStore, trackers: Sequence[str], *, wanted: Bitfield | None
     ) -> Torrent:
         metainfo = store.metainfo
         torrent = Torrent(self, store, make_peer_id(os.urandom), self._rng, wanted=wanted)
         chosen = tuple(dict.fromkeys(trackers))
         tiers = [*([chosen] if chosen else []), *metainfo.trackers]
-        transfer = torrent.exchange.transfer
         torrent.announcer = Announcer(
             self._announces(),
             Tiers(tiers, self._rng),
             frozenset(chosen),
             torrent_id=metainfo.torrent_id,
-            peer_id=torrent.exchange.peer_id,
+            peer_id=torrent.peer_id,
             port=self.port,
             key=self._key,
-            complete=transfer.have.complete,
-            partial_seed=transfer.finished and not transfer.have.complete,
+            complete=torrent.complete,
+            partial_seed=torrent.finished and not torrent.complete,
             totals=lambda: _totals(torrent),
             found=torrent.found_peers,
             rng=self._rng,
         )
         self._torrents[metainfo.torrent_id.v1] = torrent
-        self._turns.append(torrent)
-        await torrent.start()
+        torrent.start()
         return torrent
 
     def _announces(self) -> Transport:
@@ -283,6 +284,12 @@ class Client:
         self._torrents.pop(torrent.metainfo.torrent_id.v1, None)
         with contextlib.suppress(ValueError):
             self._turns.remove(torrent)
+
+    def torrent_active(self, torrent: Torrent) -> None:
+        """A torrent has a peer."""
+        self.housekeeper.wake(torrent)
+        if torrent not in self._turns:
+            self._turns.append(torrent)
 
     # -- connections
 
@@ -373,6 +380,9 @@ class Client:
             if not self.up_limit.may_send():
                 return
             torrent = turns[0]
+            if not torrent.exchange.connections:
+                turns.popleft()
+                continue
             turns.rotate(-1)
             try:
                 sent = torrent.exchange.serve_one()

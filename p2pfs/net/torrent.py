@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -21,6 +21,7 @@ from p2pfs.formats.metainfo import Metainfo
 from p2pfs.geometry import PeerId
 from p2pfs.net.content_watch import ContentWatch
 from p2pfs.net.exchange import Exchange
+from p2pfs.net.housekeeping import RESTS
 from p2pfs.net.progress import PeerInfo, Progress, Source
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.peer import Peer
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TICK: Final = 0.25
 CHECKPOINT_EVERY: Final = 5.0
 MAX_NAMES: Final = 8
 """Peers named by a tracker instead of addressed that are dialled."""
@@ -71,18 +71,13 @@ class Torrent:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._book = PeerBook(rng)
-        self.exchange = Exchange(
-            self,
-            store,
-            peer_id,
-            client.disk,
-            client.assembler,
-            client.up_limit,
-            rng,
-            wanted,
-            client.port,
+        self.peer_id = peer_id
+        self._rng = rng
+        self._wanted = wanted
+        self._exchange: Exchange | None = None
+        self._watch = ContentWatch(
+            store, self._check, self._content_lost, self._content_found, self._rest
         )
-        self._watch = ContentWatch(store, self._check, self._content_lost, self._content_found)
         self._sources: dict[bytes, Source] = {}
         self._asked: set[bytes] = set()
         self._names = 0
@@ -90,21 +85,46 @@ class Torrent:
         self._error: str | None = None
         self._downloads = wanted is None
         self._closing: asyncio.Task[None] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._dials: set[asyncio.Task[None]] = set()
         self._disk_jobs: set[asyncio.Future[Any]] = set()
         self._last_gain = (self._loop.time(), 0)
 
-    async def start(self) -> None:
+    @property
+    def exchange(self) -> Exchange:
+        """Its running side; made when the first peer comes, as most torrents only lie there."""
+        if self._exchange is None:
+            client = self._client
+            self._exchange = Exchange(
+                self,
+                self._store,
+                self.peer_id,
+                client.disk,
+                client.assembler,
+                client.up_limit,
+                self._rng,
+                self._wanted,
+                client.port,
+            )
+        return self._exchange
+
+    def start(self) -> None:
         """Announce, dial and serve; called by the client once."""
         self.announcer.start()
-        self._tasks = [
-            self._loop.create_task(self._tick_forever(), name="tick"),
-            self._loop.create_task(self._checkpoint_forever(), name="checkpoint"),
-            self._loop.create_task(self._watch.run(), name="content watch"),
-        ]
-        if self.exchange.transfer.finished:
+        if not self._store.finished:
+            self._begin(self._checkpoint_often(), "checkpoint")
+        if self.finished and (self._store.finished or not self.complete):
+            self._done.set_result(self._store.final_path)
+        elif self.finished:
             self.completed()
+        else:
+            self._client.housekeeper.wake(self)
+
+    def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
+        """Start what `close` ends."""
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # -- what users ask
 
@@ -116,7 +136,22 @@ class Torrent:
     @property
     def complete(self) -> bool:
         """Whether every piece is here (a partial seeder never is)."""
-        return self.exchange.transfer.have.complete
+        return self._have.complete
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to fetch: complete, or a partial seeder."""
+        if self._exchange is None:
+            return not self._downloads or self._have.complete
+        return self._exchange.transfer.finished
+
+    @property
+    def _have(self) -> Bitfield:
+        return self._store.verified if self._exchange is None else self._exchange.transfer.have
+
+    @property
+    def _peers(self) -> Sequence[Peer]:
+        return () if self._exchange is None else self._exchange.transfer.peers
 
     @property
     def downloading(self) -> bool:
@@ -136,15 +171,14 @@ class Torrent:
     def progress(self) -> Progress:
         """How far it is, now."""
         now = self._loop.time()
-        transfer = self.exchange.transfer
-        have, peers = transfer.have, transfer.peers
+        have, peers, finished = self._have, self._peers, self.finished
         geometry = self.metainfo.geometry
         total = geometry.total_length
         done = self._bytes_of(have)
         down_rate = sum(peer.down.rate(now) for peer in peers)
-        leeching = transfer.leeching
-        stuck = not transfer.finished and not any(peer.interesting for peer in peers)
-        missing = tuple(leeching.picker.unavailable()) if stuck else ()
+        leeching = None if self._exchange is None else self._exchange.transfer.leeching
+        stuck = leeching and not finished and not any(peer.interesting for peer in peers)
+        missing = tuple(leeching.picker.unavailable()) if leeching and stuck else ()
         sources = self._all_sources()
         return Progress(
             name=self.name,
@@ -155,12 +189,12 @@ class Torrent:
             bytes_total=total,
             down_rate=down_rate,
             up_rate=sum(peer.up.rate(now) for peer in peers),
-            eta=(total - done) / down_rate if down_rate > 0 and not transfer.finished else None,
+            eta=(total - done) / down_rate if down_rate > 0 and not finished else None,
             peers=len(peers),
             downloaded=sum(source.bytes_down for source in sources),
             uploaded=sum(source.bytes_up for source in sources),
-            wasted=leeching.wasted,
-            hash_failures=leeching.hash_failures,
+            wasted=leeching.wasted if leeching else 0,
+            hash_failures=leeching.hash_failures if leeching else 0,
             sources=sources,
             missing=missing,
             asked=len(self._asked),
@@ -183,7 +217,7 @@ class Torrent:
             return "stopped"
         if self._error:
             return "error"
-        return "seeding" if self.exchange.transfer.finished else "downloading"
+        return "seeding" if self.finished else "downloading"
 
     def peers(self) -> list[PeerInfo]:
         """The connections, in the order in which they came."""
@@ -204,7 +238,7 @@ class Torrent:
                 peer_interested=peer.session.peer_interested,
                 snubbed=peer.pipeline.snubbed,
             )
-            for peer in self.exchange.transfer.peers
+            for peer in self._peers
         ]
 
     async def wait(self) -> Path:
@@ -224,6 +258,7 @@ class Torrent:
         for address in addresses:
             self._book.heard_of(address, now)
         self._dial()
+        self._client.housekeeper.wake(self)
 
     @property
     def closing(self) -> bool:
@@ -240,17 +275,23 @@ class Torrent:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        self._client.housekeeper.forget(self)
         tasks = [*self._tasks, *self._dials]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._watch.close()
         goodbye = self._loop.create_task(self.announcer.stop(), name="goodbye")
         try:
             self._store.break_off()
-            await self.exchange.close("the torrent is closed")
+            if self._exchange is not None:
+                await self._exchange.close("the torrent is closed")
             await asyncio.gather(*self._disk_jobs, return_exceptions=True)
             try:
-                await self._on_disk(self._store.close)
+                if self._store.only_read:
+                    self._store.close()
+                else:
+                    await self._on_disk(self._store.close)
             except StorageError as error:
                 log.error("%s", error)
         finally:
@@ -268,6 +309,7 @@ class Torrent:
             self._asked.add(peer_id)
         if connection.outgoing:
             self._book.connected(connection.address)
+        self._client.torrent_active(self)
 
     def peer_introduced(self, connection: Connection, handshake: ExtendedHandshake) -> None:
         peer = connection.peer
@@ -290,8 +332,9 @@ class Torrent:
 
     def _disconnected(self, address: tuple[str, int], *, failed: bool) -> None:
         """No longer connected to `address`, unless by another connection to the same peer."""
-        if all(peer.listens_at != address for peer in self.exchange.transfer.peers):
+        if all(peer.listens_at != address for peer in self._peers):
             self._book.disconnected(address, self._loop.time(), failed=failed)
+            self._client.housekeeper.wake(self)
 
     def met_ourselves(self, connection: Connection) -> None:
         if connection.outgoing:
@@ -309,7 +352,7 @@ class Torrent:
             self._book.nothing_to_gain(peer.listens_at)
 
     def completed(self) -> None:
-        self._tasks.append(self._loop.create_task(self._finish(), name="finish"))
+        self._begin(self._finish(), "finish")
 
     def disk_failed(self, error: StorageError | None) -> None:
         self._error = None if error is None else str(error)
@@ -359,6 +402,7 @@ class Torrent:
         self._tell_what_is_missing()
         log.error("%s", self._error)
         self.exchange.lost(pieces)
+        self._client.housekeeper.wake(self)
 
     def _content_found(self, pieces: list[int]) -> None:
         self._tell_what_is_missing()
@@ -377,22 +421,31 @@ class Torrent:
             await self._on_disk(self._store.settle)
         except StorageError as error:
             log.error("%s", error)
+        self._rest()
 
-    async def _tick_forever(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
-            try:
-                self.exchange.tick()
-                self._look_hungry()
-                self._dial()
-            except Exception:
-                log.exception("a fault of ours in %s", self.name)
+    def tend(self) -> float:
+        """What is to be done a few times a second; see `Tended`."""
+        if self._closing is not None:
+            return RESTS
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.tick()
+        self._look_hungry()
+        self._dial()
+        if not self.finished or self._dials or (exchange is not None and exchange.connections):
+            return 0.0
+        self._rest()
+        return max(0.0, self._book.next_at() - self._loop.time())
 
-    async def _checkpoint_forever(self) -> None:
-        while True:
+    def _rest(self) -> None:
+        """Keep no file open while nobody wants anything of it."""
+        used = self._exchange is not None and self._exchange.connections
+        if not used and not self._watch.busy and not self._disk_jobs:
+            self._store.rest()
+
+    async def _checkpoint_often(self) -> None:
+        while not self._store.finished:
             await asyncio.sleep(CHECKPOINT_EVERY)
-            if self._store.finished:
-                continue
             try:
                 await self._on_disk(self._store.checkpoint)
             except StorageError as error:
@@ -403,10 +456,10 @@ class Torrent:
     def _look_hungry(self) -> None:
         """Ask the tracker for peers sooner while nothing comes in."""
         now = self._loop.time()
-        count = sum(peer.down.total for peer in self.exchange.transfer.peers)
+        count = sum(peer.down.total for peer in self._peers)
         if count != self._last_gain[1]:
             self._last_gain = (now, count)
-        unserved = not self.exchange.transfer.finished and now - self._last_gain[0] > HUNGRY_AFTER
+        unserved = not self.finished and now - self._last_gain[0] > HUNGRY_AFTER
         self.announcer.need_peers(unserved)
 
     def found_peers(self, peers: Iterable[PeerAddress]) -> None:
@@ -423,10 +476,11 @@ class Torrent:
     def _dial(self) -> None:
         if self._closing is not None:
             return
-        room = min(HALF_OPEN - len(self._dials), WANT_CONNECTED - len(self.exchange.connections))
+        connected = 0 if self._exchange is None else len(self._exchange.connections)
+        room = min(HALF_OPEN - len(self._dials), WANT_CONNECTED - connected)
         if room <= 0:
             return
-        if not self.complete and not self.exchange.transfer.finished:
+        if not self.finished:
             self._book.gain_possible()
         for address in self._book.to_dial(room, self._loop.time()):
             task = self._loop.create_task(self._dial_one(address))
@@ -455,7 +509,7 @@ class Torrent:
         )
 
     def _all_sources(self) -> tuple[Source, ...]:
-        now = {peer.peer_id: self._source(peer) for peer in self.exchange.transfer.peers}
+        now = {peer.peer_id: self._source(peer) for peer in self._peers}
         return tuple((self._sources | now).values())
 
 

@@ -38,7 +38,8 @@ class Flusher:
         self._folders: set[Parts] = set()
         self._flushed_to = record.position
         self._error: StorageError | None = None
-        self._settled = False
+        self.settled = False
+        """Nothing is left to flush, and the record is gone."""
         self.finished = False
         """The content has its real name."""
 
@@ -52,7 +53,7 @@ class Flusher:
     def drop(self, index: int) -> None:
         """Record that a piece is not what it was."""
         with self._lock:
-            if not self._settled:
+            if not self.settled:
                 self._record.drop([index])
 
     def mark_dirty(self, numbers: Iterable[int]) -> None:
@@ -122,7 +123,7 @@ class Flusher:
     def settle(self) -> None:
         """After `finish`: flush the content and its real name, then remove the record."""
         with self._running:
-            if self._settled or not self.finished:
+            if self.settled or not self.finished:
                 return
             self._check()
             try:
@@ -133,7 +134,7 @@ class Flusher:
                 raise
             with self._lock:
                 self._record.remove()
-                self._settled = True
+                self.settled = True
 
     def close(self) -> None:
         """Let go of the record."""

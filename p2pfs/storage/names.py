@@ -40,13 +40,16 @@ class Root:
     """An opened folder below which names are resolved; caches the folders last used.
 
     Its lock covers each resolution, so that a cached folder is never closed while in use.
+    At rest (`Names.rest`) it has nothing open, and is found again by its path.
     """
 
-    __slots__ = ("fd", "folders", "lock", "path")
+    __slots__ = ("closed", "fd", "folders", "lock", "path", "place")
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
+        self.place = str(path) if path.is_absolute() else os.path.abspath(path)  # noqa: PTH100
         self.fd = fd
+        self.closed = False
         self.folders: dict[Parts, int] = {}
         self.lock = threading.RLock()
 
@@ -75,10 +78,20 @@ class Names(SystemCalls):
     def close_root(self, root: Root) -> None:
         """Close the folder and all it cached; open files stay open."""
         with root.lock:
+            root.closed = True
+            self.rest(root)
+
+    def rest(self, root: Root) -> None:
+        """Close the folder and all it cached until it is used again; never waits for a user."""
+        if not root.lock.acquire(blocking=False):
+            return
+        try:
             self._forget(root)
             fd, root.fd = root.fd, -1
             if fd >= 0:
                 self._close_fd(fd)
+        finally:
+            root.lock.release()
 
     def _close_fd(self, fd: int) -> None:
         try:  # noqa: SIM105 (this is a hot path)
@@ -97,6 +110,8 @@ class Names(SystemCalls):
     def _folder(self, root: Root, parts: Parts, create: bool) -> int:
         """The descriptor of a folder below `root` (owned by the cache)."""
         if not parts:
+            if root.fd < 0 and not root.closed:
+                root.fd = retried(self.sys_open, root.place, _FOLDER_FLAGS, None)
             return root.fd
         fd = root.folders.get(parts)
         if fd is not None:

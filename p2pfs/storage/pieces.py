@@ -130,6 +130,11 @@ class PieceStore:
         return self._flusher is None or self._flusher.finished
 
     @property
+    def only_read(self) -> bool:
+        """Nothing is left to be written or flushed, so that `close` has nothing to wait for."""
+        return self._flusher is None or self._flusher.settled
+
+    @property
     def final_path(self) -> Path:
         """Where the content is, or will be once it is complete."""
         return self._places.final_path
@@ -428,6 +433,16 @@ class PieceStore:
         """Close everything (for systems that cannot rename an open file)."""
         self._pool.close()
         self._sources.close()
+
+    def rest(self) -> None:
+        """Close what is open until it is needed again; only for content that is only read.
+
+        Never waits: what is in use stays open. For the thread that serves.
+        """
+        if self.only_read:
+            self._pool.rest()
+            self._sources.close()
+            self._places.rest()
 
     def close(self, clean: bool = True) -> None:
         """Let go of all files; `clean` makes a last checkpoint, so that nothing is rechecked.

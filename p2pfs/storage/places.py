@@ -229,6 +229,10 @@ class Places:
         for folder in sorted(folders, key=len, reverse=True):
             self._files.sync_folder(self.root, folder)
 
+    def rest(self) -> None:
+        """Have nothing open until a file is looked at again."""
+        self._files.rest(self.root)
+
     def close(self) -> None:
         """Close the root."""
         self._files.close_root(self.root)

@@ -56,6 +56,7 @@ def open_seed(
                 threads=threads,
                 progress=progress,
             )
+        store.rest()
         return store
     except BaseException:
         places.close()

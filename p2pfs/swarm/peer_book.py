@@ -8,6 +8,7 @@ there. Private addresses never are: a whole classroom may stand behind one.
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -32,6 +33,11 @@ class _Entry:
     connected: bool = False
     dialling: bool = False
     useless: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be dialled some time."""
+        return not (self.connected or self.dialling or self.useless)
 
 
 class PeerBook:
@@ -67,15 +73,17 @@ class PeerBook:
         due = [
             address
             for address, entry in self._entries.items()
-            if entry.next_at <= now
-            and not (entry.connected or entry.dialling or entry.useless)
-            and address not in self._own
+            if entry.next_at <= now and entry.waits
         ]
         self._rng.shuffle(due)
         due.sort(key=lambda address: self._entries[address].failures)
         for address in due[:count]:
             self._entries[address].dialling = True
         return due[:count]
+
+    def next_at(self) -> float:
+        """When the next address is due; infinity when none is going to be."""
+        return min((e.next_at for e in self._entries.values() if e.waits), default=math.inf)
 
     def connected(self, address: Address) -> None:
         """A session with whoever listens at `address` is running, whoever dialled."""

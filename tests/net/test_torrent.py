@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
+from pathlib import Path
 
 import pytest
 
 from p2pfs.errors import UsageError
 from p2pfs.formats.announce_http import PeerAddress
 from p2pfs.formats.bitfield import Bitfield
+from p2pfs.net import content_watch
 from p2pfs.net.engine import Client, _totals
 from p2pfs.storage.creating import make_metainfo
+from p2pfs.swarm import peer_book
+from tests.support.waiting import until
 
 PIECE = 16 * 1024
 
@@ -83,3 +89,84 @@ async def test_a_tracker_cannot_have_us_resolve_names_without_end(content, tmp_p
         torrent.found_peers([PeerAddress("127.0.0.1", 1), PeerAddress("::1", 1)])
 
         assert len(torrent._book) == 10
+
+
+counts_files = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="open files cannot be counted"
+)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+@counts_files
+async def test_torrents_that_nobody_asks_for_keep_nothing_open_and_nothing_running(tmp_path):
+    paths = [tmp_path / f"{number}.bin" for number in range(200)]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"%d" % number)
+    async with Client(bind="127.0.0.1") as client:
+        await client.seed(make_metainfo(paths[0], piece_length=PIECE), paths[0])
+        files, tasks = open_files(), len(asyncio.all_tasks())
+
+        for path in paths[1:]:
+            await client.seed(make_metainfo(path, piece_length=PIECE), path, verify=False)
+
+        assert open_files() == files
+        assert len(asyncio.all_tasks()) == tasks
+        assert all(torrent.progress().state == "seeding" for torrent in client.torrents)
+
+
+@counts_files
+async def test_what_was_served_is_closed_when_its_takers_are_gone(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(content_watch, "CHECK_EVERY", 0.05)
+    metainfo = make_metainfo(content, piece_length=PIECE)
+    async with Client(bind="127.0.0.1") as seeder:
+        await seeder.seed(metainfo, content)
+        files, tasks = open_files(), len(asyncio.all_tasks())
+
+        for number in range(2):  # and opened again for the next one
+            async with Client(bind="127.0.0.1") as leech:
+                torrent = await leech.download(metainfo, tmp_path / f"output{number}")
+                torrent.add_peers([("127.0.0.1", seeder.port)])
+                await torrent.wait()
+            await until(lambda: open_files() == files and len(asyncio.all_tasks()) == tasks)
+
+
+@counts_files
+async def test_a_finished_download_is_closed_too_and_served_all_the_same(
+    content, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(content_watch, "CHECK_EVERY", 0.05)
+    metainfo = make_metainfo(content, piece_length=PIECE)
+    async with Client(bind="127.0.0.1") as middle, Client(bind="127.0.0.1") as last:
+        files = open_files()
+        async with Client(bind="127.0.0.1") as seeder:
+            await seeder.seed(metainfo, content)
+            torrent = await middle.download(metainfo, tmp_path / "first")
+            torrent.add_peers([("127.0.0.1", seeder.port)])
+            await torrent.wait()
+        await until(lambda: open_files() == files)
+
+        again = await last.download(metainfo, tmp_path / "second")
+        again.add_peers([("127.0.0.1", middle.port)])
+        path = await again.wait()
+
+        assert path.read_bytes() == content.read_bytes()
+        await until(lambda: open_files() == files)
+
+
+async def test_a_seeder_dials_again_whom_it_could_not_reach(content, monkeypatch, tmp_path):
+    monkeypatch.setattr(peer_book, "FIRST_RETRY", 0.05)
+    metainfo = make_metainfo(content, piece_length=PIECE)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with Client(bind="127.0.0.1") as seeder:
+        torrent = await seeder.seed(metainfo, content)
+        torrent.add_peers([("127.0.0.1", port)])
+        await until(lambda: not torrent._dials)
+
+        async with Client(bind="127.0.0.1", port=port, port_tries=1) as leech:
+            path = await (await leech.download(metainfo, tmp_path / "output")).wait()
+
+        assert path.read_bytes() == content.read_bytes()

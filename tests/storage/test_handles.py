@@ -48,6 +48,21 @@ def test_a_pool_closes_the_least_recently_used(opened):
     pool.close()
 
 
+def test_a_pool_at_rest_keeps_open_only_what_is_in_use(opened):
+    pool = HandlePool(opened.files, opened, 4)
+    used, free = pool.acquire(1), pool.acquire(2)
+    pool.release(2)
+
+    pool.rest()
+
+    assert free.fd == -1
+    assert content(used.fd) == 1
+    pool.release(1)
+    assert content(pool.acquire(2).fd) == 2
+    pool.release(2)
+    pool.close()
+
+
 def test_a_pool_never_closes_a_file_in_use(opened):
     pool = HandlePool(opened.files, opened, 2)
     held = [pool.acquire(number) for number in range(5)]

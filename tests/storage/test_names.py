@@ -1,11 +1,13 @@
 import errno
 import os
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
 from p2pfs.errors import StorageError
-from p2pfs.storage.files import Files
+from p2pfs.storage.files import Files, NoSuchFile
 
 posix = pytest.mark.skipif(os.name == "nt", reason="names below a descriptor are POSIX")
 
@@ -94,6 +96,57 @@ def test_many_folders_do_not_keep_many_descriptors(files, root):
     for number in range(100):
         files.close(files.open_write(root, (f"folder {number}", "file"), create=True))
     assert len(root.folders) < 50
+
+
+@posix
+def test_a_root_at_rest_has_nothing_open_and_is_found_again(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    root = files.open_root(Path("in"))
+    files.close(files.open_write(root, ("folder", "file"), create=True))
+
+    files.rest(root)
+
+    assert (root.fd, root.folders) == (-1, {})
+    monkeypatch.chdir("/")
+    assert files.stat(root, ("folder", "file")).is_file
+    files.close_root(root)
+    with pytest.raises(StorageError):
+        files.stat(root, ("folder", "file"))
+
+
+@posix
+def test_a_root_that_went_away_while_it_rested_is_as_good_as_empty(files, root, tmp_path):
+    (tmp_path / "file").write_text("x")
+    files.rest(root)
+    away = tmp_path.with_name(tmp_path.name + " away")
+    tmp_path.rename(away)
+
+    assert files.stat(root, ("file",)) is None
+    with pytest.raises(NoSuchFile):
+        files.open_read(root, ("file",))
+
+    away.rename(tmp_path)
+    files.close(files.open_read(root, ("file",)))
+
+
+@posix
+def test_a_root_in_use_is_not_put_to_rest(files, root, tmp_path):
+    (tmp_path / "file").write_text("x")
+    used, free = threading.Event(), threading.Event()
+
+    def use():
+        with root.lock:
+            used.set()
+            free.wait(10)
+
+    user = threading.Thread(target=use)
+    user.start()
+    used.wait(10)
+    files.rest(root)
+    assert root.fd >= 0
+    free.set()
+    user.join()
 
 
 @posix

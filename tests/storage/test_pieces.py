@@ -223,3 +223,25 @@ def test_warming_reads_without_an_answer(either, tmp_path, start, write):
     store = start(either, tmp_path)
     write(store, either)
     assert store.warm(0, 0, 2048) is None
+
+
+def test_finished_content_at_rest_has_nothing_open_and_is_read_all_the_same(
+    either, tmp_path, start, write
+):
+    store = start(either, tmp_path)
+    write(store, either)
+    assert not store.only_read
+    store.rest()
+    assert store._places.root.fd >= 0
+
+    store.finish()
+    store.rest()
+
+    assert store.only_read
+    assert store._places.root.fd == -1
+    for index in range(either.count):
+        size = len(either.piece(index))
+        assert through_sources(store, index, size) == either.piece(index)
+        assert store.read(index, 0, size) == either.piece(index)
+    store.rest()
+    assert store.check_unchanged(0)

@@ -234,3 +234,12 @@ def test_a_link_that_the_user_names_is_followed(single, tmp_path, seed):
 def test_an_empty_file_is_seeded(sample, tmp_path, seed):
     empty = sample(0)
     assert seed(empty, empty.lay_out(tmp_path)).complete
+
+
+@posix
+def test_content_to_seed_is_not_kept_open_before_somebody_wants_it(either, tmp_path, seed):
+    store = seed(either, either.lay_out(tmp_path))
+
+    assert store._places.root.fd == -1
+
+    assert store.read(0, 0, 100) == either.piece(0)[:100]

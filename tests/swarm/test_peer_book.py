@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -47,6 +48,24 @@ def test_an_address_is_dialled_once_at_a_time():
     assert known.to_dial(1, 1e6) == []
     known.connected(A)
     assert known.to_dial(1, 1e6) == []
+
+
+def test_it_tells_when_the_next_address_is_due():
+    known = book()
+    assert known.next_at() == math.inf
+
+    known.heard_of(A, 7.0)
+    known.heard_of(B, 5.0)
+    assert known.next_at() == 5.0
+
+    known.to_dial(1, 5.0)
+    assert known.next_at() == 7.0
+    known.connected(A)
+    assert known.next_at() == math.inf
+    known.disconnected(B, 100.0, failed=True)
+    assert 104.0 <= known.next_at() <= 106.0
+    known.nothing_to_gain(B)
+    assert known.next_at() == math.inf
 
 
 def test_each_failure_doubles_the_wait_up_to_ten_minutes():
