@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeGuard
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from p2pfs.errors import CatalogueError, FormatError, NetworkError, TrackerError, UsageError
 from p2pfs.formats import metainfo
 from p2pfs.formats.bencode import METAINFO_LIMITS
+from p2pfs.formats.index_json import (
+    Listed,
+    NodeInfo,
+    Registered,
+    parse_candidates,
+    parse_entry,
+    parse_lease,
+    parse_listing,
+    parse_nodes,
+    parse_object,
+)
 from p2pfs.net.http_client import HttpClient, HttpResponse, printable
 
 __all__ = [
@@ -37,10 +47,13 @@ _LEASE_SECONDS = 8.0
 _MAX_JSON = 16 * 1024 * 1024
 _PAGE = 500
 _MAX_LISTED = 100_000
-_MAX_NAME = 8192
 TORRENT_TYPE = "application/x-bittorrent"
 
-_HASH = re.compile(r"[0-9a-fA-F]{40}")
+T = TypeVar("T")
+Listing: TypeAlias = list[Listed]
+Nodes: TypeAlias = list[NodeInfo]
+"""In the class below `list` is a method."""
+
 _PINNED = re.compile(r"(?s)(.+)@([0-9a-fA-F]{4,40})")
 _NODE_ID = re.compile(r"(?!\.+\Z)[A-Za-z0-9._-]{1,64}")
 _TOKEN = re.compile(r"[!-~]{1,1024}")
@@ -68,55 +81,6 @@ class NodeTaken(CatalogueError):
 
 class NotAllowed(CatalogueError):
     """The index does not let us do this: no token or a wrong one, or what is another's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One line of the catalogue: `size` in bytes, `published` in seconds since 1970.
-
-    `name` is as the index has it, and may hold what does not print: show it through
-    `printable`. `live`: somebody has it now; `unconfirmed`: nobody was heard of since the
-    index was started.
-    """
-
-    name: str
-    size: int
-    info_hash: str
-    published: int
-    seeders: int
-    leechers: int
-    downloaded: int
-    files: int = 1
-    live: bool = True
-    unconfirmed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """A lease of `lease` seconds, to be renewed every `renew_every`.
-
-    `unknown` are the info hashes that the index has no .torrent of.
-    """
-
-    lease: float
-    renew_every: float
-    unknown: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NodeInfo:
-    """A registered node; `since` in seconds since 1970, `files` how many it seeds."""
-
-    id: str
-    host: str
-    port: int
-    files: int
-    since: int
-    unconfirmed: bool = False
-
-
-Listing: TypeAlias = list[Listed]
-Nodes: TypeAlias = list[NodeInfo]
 
 
 def base_url(host: str, port: int) -> str:
@@ -190,10 +154,8 @@ class IndexClient:
             answer = await self._request("GET", path)
             if answer.status != 200:
                 raise self._refused("does not list its torrents", answer)
-            page = self._rows(self._json(answer), "torrents")
-            for entry in page:
-                one = self._listed(entry)
-                found[one.info_hash] = one
+            page = self._read(parse_listing, answer.body)
+            found |= {one.info_hash: one for one in page}
             offset += len(page)
             if len(page) < _PAGE:
                 break
@@ -205,7 +167,8 @@ class IndexClient:
         Raises `UnknownError` when the index does not have it, `AmbiguousError` when the
         name means several things.
         """
-        answer = await self._request("GET", f"/torrents/{quote(wanted, safe='')}.torrent")
+        path = f"/torrents/{quote(wanted, safe='')}.torrent"
+        answer = await self._request("GET", path, limit=METAINFO_LIMITS.max_bytes)
         if answer.status != 200:
             raise self._refused(None, answer)
         shown = printable(wanted)
@@ -227,10 +190,12 @@ class IndexClient:
 
         The same content again changes nothing. Raises `NotAllowed` where that takes a token.
         """
-        answer = await self._request("POST", "/torrents", body=data, kind=TORRENT_TYPE)
+        answer = await self._request(
+            "POST", "/torrents", body=data, kind=TORRENT_TYPE, seconds=_UPLOAD_SECONDS
+        )
         if answer.status not in (200, 201):
             raise self._refused("did not take the torrent", answer)
-        return self._listed(self._json(answer))
+        return self._read(parse_entry, answer.body)
 
     async def withdraw(self, wanted: str) -> Listed:
         """Take what is called `wanted` out of the catalogue; what it was.
@@ -240,7 +205,7 @@ class IndexClient:
         answer = await self._request("DELETE", f"/torrents/{quote(wanted, safe='')}")
         if answer.status != 200:
             raise self._refused(f"did not withdraw {printable(wanted)!r}", answer)
-        return self._listed(self._json(answer))
+        return self._read(parse_entry, answer.body)
 
     # -- nodes
 
@@ -257,20 +222,10 @@ class IndexClient:
             body=json.dumps(body).encode(),
             kind="application/json",
         )
-        if answer.status == 409:
-            raise NodeTaken(f"{self.where} did not register node {node_id}: {_error(answer)}")
-        if answer.status not in (200, 201):
-            raise self._refused(f"did not register node {node_id}", answer)
-        value = self._json(answer)
-        lease, every = value.get("lease"), value.get("renew_every")
-        unknown = self._rows(value, "unknown")
-        if (
-            not _is_seconds(lease)
-            or not _is_seconds(every)
-            or not all(isinstance(one, str) and _HASH.fullmatch(one) for one in unknown)
-        ):
-            raise self._not_ours()
-        return Registered(float(lease), float(every), tuple(one.lower() for one in unknown))
+        if answer.status in (200, 201):
+            return self._read(parse_lease, answer.body)
+        refused = self._refused(f"did not register node {node_id}", answer)
+        raise NodeTaken(str(refused)) if answer.status == 409 else refused
 
     async def renew(self) -> bool:
         """Say that this node lives; False when the index does not know it: register anew."""
@@ -296,7 +251,7 @@ class IndexClient:
         answer = await self._request("GET", "/nodes")
         if answer.status != 200:
             raise self._refused("does not list its nodes", answer)
-        return [self._node_info(one) for one in self._rows(self._json(answer), "nodes")]
+        return self._read(parse_nodes, answer.body)
 
     def _own_node(self) -> tuple[str, str]:
         if self._node is None:
@@ -312,16 +267,15 @@ class IndexClient:
         *,
         body: bytes | None = None,
         kind: str | None = None,
-        seconds: float | None = None,
+        seconds: float = _SECONDS,
+        limit: int = _MAX_JSON,
     ) -> HttpResponse:
-        if seconds is None:
-            seconds = _SECONDS if body is None else _UPLOAD_SECONDS
         try:
             return await self._http.request(
                 method,
                 self.base + path,
                 trusted=True,
-                limit=METAINFO_LIMITS.max_bytes if path.endswith(".torrent") else _MAX_JSON,
+                limit=limit,
                 seconds=seconds,
                 body=body,
                 content_type=kind,
@@ -330,98 +284,44 @@ class IndexClient:
         except NetworkError as error:
             raise TrackerError(f"cannot reach {self.where}: {error}; {self._advice}") from error
 
-    def _json(self, answer: HttpResponse) -> Mapping[str, Any]:
-        value = _object(answer)
-        if value is None:
-            raise self._not_ours()
-        return value
-
-    def _rows(self, value: Mapping[str, Any], name: str) -> Sequence[Any]:
-        rows = value.get(name)
-        if not isinstance(rows, list):
-            raise self._not_ours()
-        return rows
-
     def _refused(self, what: str | None, answer: HttpResponse) -> CatalogueError:
         """The error for an answer that is not what was asked for."""
-        text = f"{self.where}{f' {what}' if what else ''}: {_error(answer)}"
-        value = _object(answer) or {}
-        if answer.status == 404 and "near" in value:
-            near = [one for one in self._rows(value, "near") if isinstance(one, str)]
-            return UnknownError(text, near)
-        if answer.status == 409 and "candidates" in value:
-            found = [one for one in self._rows(value, "candidates") if isinstance(one, dict)]
-            return AmbiguousError(text, [self._listed(one) for one in found])
+        try:
+            value = parse_object(answer.body)
+        except FormatError:
+            value = {}
+        text = f"{self.where}{f' {what}' if what else ''}: {_said(value, answer)}"
         if answer.status in (401, 403, 429):
             return NotAllowed(text)
+        if answer.status == 404 and isinstance(value.get("near"), list):
+            return UnknownError(text, [one for one in value["near"] if isinstance(one, str)])
+        if answer.status == 409 and "candidates" in value:
+            return AmbiguousError(text, parse_candidates(value))
         return CatalogueError(text)
 
-    def _listed(self, entry: object) -> Listed:
-        numbers = ("size", "published", "seeders", "leechers", "downloaded")
-        if (
-            not isinstance(entry, dict)
-            or not all(isinstance(entry.get(name), str) for name in ("name", "info_hash"))
-            or not all(type(entry.get(name)) is int for name in numbers)
-            or len(entry["name"]) > _MAX_NAME
-            or not _HASH.fullmatch(entry["info_hash"])
-        ):
-            raise self._not_ours()
-        return Listed(
-            name=entry["name"],
-            info_hash=entry["info_hash"].lower(),
-            **{name: entry[name] for name in numbers},
-        )
+    def _read(self, parse: Callable[[bytes], T], body: bytes) -> T:
+        """`parse(body)`, whose `FormatError` means that this is no index of ours."""
+        try:
+            return parse(body)
+        except FormatError:
+            raise TrackerError(
+                f"{self.where} answers, but not as a p2pfs index does; check host (-i) and port "
+                "(-d)"
+            ) from None
 
-    def _node_info(self, entry: object) -> NodeInfo:
-        kinds = {
-            "id": str,
-            "host": str,
-            "port": int,
-            "files": int,
-            "since": int,
-            "unconfirmed": bool,
-        }
-        if not isinstance(entry, dict) or not all(
-            type(entry.get(name)) is kind for name, kind in kinds.items()
-        ):
-            raise self._not_ours()
-        values = {name: entry[name] for name in kinds}
-        values |= {"id": printable(entry["id"], 64), "host": printable(entry["host"], 64)}
-        return NodeInfo(**values)
 
-    def _not_ours(self) -> TrackerError:
-        return TrackerError(
-            f"{self.where} answers, but not as a p2pfs index does; check host (-i) and port (-d)"
-        )
+def _said(value: Mapping[str, Any], answer: HttpResponse) -> str:
+    """What the index said was wrong, or its bare status."""
+    text = value.get("error")
+    if isinstance(text, str):
+        return printable(text, 1000)
+    return f"HTTP status {answer.status}; is this a p2pfs index?"
 
 
 def _is_meant(torrent: metainfo.Metainfo, wanted: str) -> bool:
     """Whether somebody who asked for `wanted` may get this."""
-    names = (torrent.shared_name, torrent.name)
-    if wanted in names or wanted in [f"{name}.torrent" for name in names]:
-        return True
-    own = str(torrent.torrent_id)
+    name, own = torrent.shared_name, str(torrent.torrent_id)
     pinned = _PINNED.fullmatch(wanted)
-    if pinned and pinned[1] in names:
+    if pinned and pinned[1] == name:
         return own.startswith(pinned[2].lower())
-    return wanted.lower() == own
-
-
-def _is_seconds(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and 0 < value < 86400
-
-
-def _object(answer: HttpResponse) -> Mapping[str, Any] | None:
-    try:
-        value = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _error(answer: HttpResponse) -> str:
-    """What the index said was wrong, or its bare status."""
-    text = (_object(answer) or {}).get("error")
-    if isinstance(text, str):
-        return printable(text, 1000)
-    return f"HTTP status {answer.status}; is this a p2pfs index?"
+    return wanted in (name, f"{name}.torrent") or wanted.lower() == own
