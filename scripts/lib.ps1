@@ -1,20 +1,6 @@
 # What the scenarios share: the twin of lib.sh, with the same words. Works in PowerShell 7
 # on every system, and in Windows PowerShell 5.1.
-$ErrorActionPreference = 'Stop'
-
-$ROOT = Split-Path -Parent $PSScriptRoot
-$folders = @($env:P2PFS_BIN, "$ROOT/.venv/bin", "$ROOT/.venv/Scripts")
-foreach ($folder in $folders) {
-    if ($folder -and (Get-Command -Name "$folder/p2pfs" -CommandType Application -ErrorAction SilentlyContinue)) {
-        $env:PATH = $folder + [IO.Path]::PathSeparator + $env:PATH
-        break
-    }
-}
-$P2PFS = Get-Command -Name p2pfs -CommandType Application -ErrorAction SilentlyContinue | Select-Object -First 1
-if (-not $P2PFS) {
-    [Console]::Error.WriteLine("p2pfs is not installed: run 'make data' first")
-    exit 1
-}
+. "$PSScriptRoot/find.ps1"
 
 $LIMIT = 60
 if ($env:LIMIT) { $LIMIT = [int]$env:LIMIT }

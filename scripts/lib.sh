@@ -15,14 +15,7 @@
 #   timer_on ID, timer_off ID, ratio_at_most N ID ID
 #
 # The twins in PowerShell use the same words, so that the lines are the same.
-set -euo pipefail
-
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-if [ -x "$ROOT/.venv/bin/p2pfs" ] && [ -z "${P2PFS_BIN:-}" ]; then
-    P2PFS_BIN="$ROOT/.venv/bin"
-fi
-[ -z "${P2PFS_BIN:-}" ] || PATH="$P2PFS_BIN:$PATH"
-command -v p2pfs >/dev/null || { echo "p2pfs is not installed: run 'make data' first" >&2; exit 1; }
+. "$(dirname "${BASH_SOURCE[0]}")/find.sh"
 
 LIMIT=${LIMIT:-60}
 TRACKER=
