@@ -31,13 +31,13 @@ from p2pfs.net.exchange import Exchange
 from p2pfs.net.housekeeping import Housekeeper
 from p2pfs.net.limits import DownLimit, UpLimit
 from p2pfs.net.listener import addresses_of, bind_first_free, is_any_address
-from p2pfs.net.progress import PeerInfo, Progress, Source
+from p2pfs.net.progress import PeerInfo, Progress, Source, Taking
 from p2pfs.net.torrent import Torrent
 from p2pfs.storage.assembler import Assembler
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.announcing import Tiers
 
-__all__ = ["Client", "PeerInfo", "Progress", "Source", "Torrent"]
+__all__ = ["Client", "PeerInfo", "Progress", "Source", "Taking", "Torrent"]
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Client:
         self._rng = random.Random(os.urandom(16))
         self._key = os.urandom(4).hex().encode()
         self._torrents: dict[bytes, Torrent] = {}
-        self._turns: deque[Torrent] = deque()
+        self._turns: deque[Torrent] = deque()  # those that have peers
         self._connections: set[Connection] = set()
         self._sockets: list[socket.socket] = []
         self._acceptor: Acceptor | None = None
@@ -147,6 +147,12 @@ class Client:
     @property
     def torrents(self) -> list[Torrent]:
         return [torrent for torrent in self._torrents.values() if not torrent.closing]
+
+    def takings(self) -> list[Taking]:
+        """The downloads that others have running from here."""
+        return [
+            taking for torrent in self._turns if not torrent.closing for taking in torrent.takings()
+        ]
 
     async def seed(
         self,

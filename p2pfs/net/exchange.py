@@ -252,7 +252,10 @@ class Exchange:
         serving, ready = self.transfer.serving, self._readahead.ready
         while queued < SEND_AHEAD and (length := serving.serve(peer, ready)):
             queued += length
-        return queued > before
+        if queued == before:
+            return False
+        peer.took_at = self._loop.time()
+        return True
 
     def serve_one(self) -> int:
         """Answer the most useful request at hand; its bytes, 0 when there is none to answer."""
@@ -265,6 +268,7 @@ class Exchange:
         if served is None:
             return 0
         peer, length = served
+        peer.took_at = self._loop.time()
         self._send(peer, self.connections[peer])
         return length
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PeerInfo", "Progress", "Source"]
+__all__ = ["PeerInfo", "Progress", "Source", "Taking"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,22 @@ class PeerInfo:
     peer_choking: bool
     peer_interested: bool
     snubbed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """A download that somebody else has running from us: `name` and `info_hash` of what.
+
+    `share_done`: how much of it the other end has, 0..1, from wherever; `idle`: seconds
+    since it last took a block here.
+    """
+
+    name: str
+    info_hash: str
+    address: str
+    client: str
+    share_done: float
+    idle: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from p2pfs.geometry import PeerId
 from p2pfs.net.content_watch import ContentWatch
 from p2pfs.net.exchange import Exchange
 from p2pfs.net.housekeeping import RESTS
-from p2pfs.net.progress import PeerInfo, Progress, Source
+from p2pfs.net.progress import PeerInfo, Progress, Source, Taking
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.peer_book import PeerBook
@@ -239,6 +239,23 @@ class Torrent:
                 snubbed=peer.pipeline.snubbed,
             )
             for peer in self._peers
+        ]
+
+    def takings(self) -> list[Taking]:
+        """The peers that are downloading and want something that is here."""
+        now = self._loop.time()
+        have = self._have
+        return [
+            Taking(
+                name=self.name,
+                info_hash=self.info_hash,
+                address=_label(peer.listens_at or peer.address),
+                client=peer.client,
+                share_done=peer.session.peer_has.count / len(have),
+                idle=now - peer.took_at,
+            )
+            for peer in self._peers
+            if peer.session.peer_interested and (have - peer.session.peer_has).count
         ]
 
     async def wait(self) -> Path:

@@ -31,6 +31,7 @@ class Peer:
         "pipeline",
         "retry_at",
         "session",
+        "took_at",
         "up",
         "uploads",
         "wasted",
@@ -58,6 +59,8 @@ class Peer:
         self.uploads = UploadQueue()
         self.down = RateMeter(now)
         self.up = RateMeter(now)
+        self.took_at = now
+        """When it was last sent a block, or came."""
         self.wasted = 0
         """Payload bytes that came in and were not wanted (any more)."""
         self.interesting = 0

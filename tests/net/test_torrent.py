@@ -170,3 +170,42 @@ async def test_a_seeder_dials_again_whom_it_could_not_reach(content, monkeypatch
             path = await (await leech.download(metainfo, tmp_path / "output")).wait()
 
         assert path.read_bytes() == content.read_bytes()
+
+
+async def test_who_takes_something_from_here_is_told_until_it_has_all(content, tmp_path):
+    metainfo = make_metainfo(content, piece_length=PIECE)
+    async with (
+        Client(bind="127.0.0.1", up_limit=4 * PIECE) as seeder,
+        Client(bind="127.0.0.1") as leech,
+        Client(bind="127.0.0.1") as other,
+    ):
+        await seeder.seed(metainfo, content)
+        await other.seed(metainfo, content, have=Bitfield.of(4, [0]))  # which wants nothing
+        assert seeder.takings() == []
+
+        torrent = await leech.download(metainfo, tmp_path / "output")
+        torrent.add_peers([("127.0.0.1", seeder.port), ("127.0.0.1", other.port)])
+        await until(lambda: torrent.progress().pieces_done in (1, 2, 3))
+        [taking] = seeder.takings()
+        await torrent.wait()
+
+        assert (taking.name, taking.info_hash) == ("content.bin", torrent.info_hash)
+        assert taking.address == f"127.0.0.1:{leech.port}"
+        assert taking.client.startswith("p2pfs")
+        assert taking.share_done in (0.25, 0.5, 0.75)
+        assert 0 <= taking.idle < 5
+        await until(lambda: seeder.takings() == [] == other.takings())
+
+
+async def test_who_has_what_is_here_already_takes_nothing(content, tmp_path):
+    metainfo = make_metainfo(content, piece_length=PIECE)
+    async with Client(bind="127.0.0.1") as part, Client(bind="127.0.0.1") as leech:
+        await part.seed(metainfo, content, have=Bitfield.of(4, [0, 3]))
+        torrent = await leech.download(metainfo, tmp_path / "output")
+        torrent.add_peers([("127.0.0.1", part.port)])
+
+        await until(lambda: torrent.progress().pieces_done == 2)
+
+        await until(lambda: part.takings() == [])
+        assert part.torrents[0].peers()
+        assert leech.takings() == []
