@@ -1,7 +1,7 @@
-"""The console in a terminal: a live bar, and a line to type commands on.
+"""The console in a terminal: live bars, and a line to type commands on.
 
-Invariant: the screen's last two lines are the input line and the bar; everything else is
-printed above them, and what is being typed stays as it is while the bar moves.
+Invariant: the screen's last lines are the input line and the bars; everything else is
+printed above them, and what is being typed stays as it is while the bars move.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REDRAW_EVERY = 0.25
 
 
 class ConsoleScreen(PlainScreen):
-    """Lines above, the bar and the input line below."""
+    """Lines above, the input line and the bars below."""
 
     live = True
     colour = True
@@ -42,6 +42,9 @@ class ConsoleScreen(PlainScreen):
 
     def watch(self, snapshot: Callable[[], Sequence[Progress]]) -> None:
         self._snapshot = snapshot
+
+    def write_error(self, text: str) -> None:
+        self.write(text)
 
     def write(self, text: str) -> None:
         application = self._application
@@ -58,11 +61,11 @@ class ConsoleScreen(PlainScreen):
 
         self._printing = asyncio.ensure_future(run_in_terminal(above))
 
-    def _bar(self) -> str:
+    def _bars(self) -> list[str]:
         progress = self._snapshot()
         if not progress or self._application is None:
-            return self.role
-        return views.bar_line(progress, self._application.output.get_size().columns - 1)
+            return [self.role]
+        return views.bar_lines(progress, self._application.output.get_size().columns - 1)
 
     def _build(self, handle: Callable[[str], None]) -> Application[None]:
         from prompt_toolkit.application import Application
@@ -71,6 +74,7 @@ class ConsoleScreen(PlainScreen):
         from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.layout import (
             BufferControl,
+            Dimension,
             FormattedTextControl,
             HSplit,
             Layout,
@@ -101,7 +105,11 @@ class ConsoleScreen(PlainScreen):
 
         line = Buffer(multiline=False, accept_handler=accept, history=InMemoryHistory())
         typed = Window(BufferControl(line), height=1, get_line_prefix=lambda *_: _PROMPT)
-        bar = Window(FormattedTextControl(self._bar), height=1, style="reverse")
+        bar = Window(
+            FormattedTextControl(lambda: "\n".join(self._bars())),
+            height=lambda: Dimension.exact(len(self._bars())),
+            style="reverse",
+        )
         application: Application[None] = Application(
             layout=Layout(HSplit([typed, bar]), focused_element=typed),
             key_bindings=keys,

@@ -23,8 +23,13 @@ def emit(event: str, **fields: Any) -> None:
 
 
 @contextmanager
-def hash_bar(title: str, *, as_json: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """Shows how far hashing is: a bar on standard error in a terminal, or JSON events."""
+def hash_bar(
+    title: str, *, as_json: bool = False, bar: bool = True
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Shows how far hashing is: JSON events, or (with `bar`) a bar on standard error.
+
+    The bar is for a terminal on which nothing else is drawn.
+    """
     if as_json:
         tenths = -1
 
@@ -36,7 +41,7 @@ def hash_bar(title: str, *, as_json: bool = False) -> Iterator[Callable[[int, in
 
         yield tell
         return
-    if not sys.stderr.isatty():
+    if not bar or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -57,10 +62,10 @@ def hash_bar(title: str, *, as_json: bool = False) -> Iterator[Callable[[int, in
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escape(printable(title)), total=None)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+        task = drawn.add_task(escape(printable(title)), total=None)
 
         def draw(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            drawn.update(task, completed=done, total=total)
 
         yield draw

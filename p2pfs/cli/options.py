@@ -12,10 +12,13 @@ import typer
 
 __all__ = [
     "Bind",
+    "ConfigDir",
     "DownLimit",
     "First",
     "Force",
     "Host",
+    "IndexHost",
+    "IndexPort",
     "Json",
     "Last",
     "LogFile",
@@ -77,6 +80,35 @@ TrackerPort = Annotated[
     int,
     typer.Option(
         "--tracker-port", "-d", metavar="PORT", min=1, max=65535, help="The tracker's port."
+    ),
+]
+IndexHost = Annotated[
+    str | None,
+    typer.Option(
+        "--index-host",
+        "--tracker-host",
+        "-i",
+        metavar="HOST",
+        help="The index: a host, HOST:PORT or a URL; without it config/server.config, "
+        "P2PFS_INDEX in the environment, or what is found on this network.",
+    ),
+]
+IndexPort = Annotated[
+    int,
+    typer.Option(
+        "--index-port",
+        "--tracker-port",
+        "-d",
+        metavar="PORT",
+        min=1,
+        max=65535,
+        help="The index's port.",
+    ),
+]
+ConfigDir = Annotated[
+    Path,
+    typer.Option(
+        "--config-dir", metavar="DIR", file_okay=False, help="Where server.config is looked for."
     ),
 ]
 PeerPort = Annotated[

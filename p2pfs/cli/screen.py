@@ -6,7 +6,9 @@ output holds one object a line, each with its `event`, and the last one is `fina
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from p2pfs.cli.units import format_duration, format_rate, format_size
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from p2pfs.net.index_client import Listed
     from p2pfs.net.progress import PeerInfo, Progress
 
 __all__ = ["COMMANDS", "JsonScreen", "PlainScreen", "Screen", "address_text", "open_screen"]
@@ -27,6 +30,9 @@ COMMANDS = {
     "help": "this list",
     "exit": "leave cleanly",
 }
+
+FETCHING = frozenset({"download", "get"})
+"""Roles in which what was sent is worth a line only when there was some."""
 
 _LINE_EVERY = 2.0
 """Seconds between two progress lines where there is no terminal."""
@@ -54,12 +60,19 @@ class Screen:
 
     def __init__(self, role: str) -> None:
         self.role = role
+        self.brief = False
+        """Say only of each download that it is complete: for when there are many."""
         self.latest: Sequence[Progress] = ()
         self.paths: dict[str, Path] = {}
 
     def write(self, text: str) -> None:
         """One or several whole lines to standard output, at once."""
         write_out(text + "\n")
+
+    def write_error(self, text: str) -> None:
+        """The same to standard error."""
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     async def commands(self, handle: Callable[[str], None]) -> None:
         """Call `handle` with each line that comes in, until cancelled."""
@@ -102,6 +115,16 @@ class Screen:
     def complete(self, progress: Progress, path: Path, seconds: float) -> None:
         """A download is complete and verified."""
         raise NotImplementedError
+
+    def failed(self, name: str, error: str, candidates: Sequence[Listed] = ()) -> None:
+        """One of several things asked for went wrong, and the others go on.
+
+        `candidates` are what an ambiguous name may mean.
+        """
+        raise NotImplementedError
+
+    def choices(self, candidates: Sequence[Listed]) -> None:
+        """What an ambiguous name may mean, and how to ask for each."""
 
     def finish(self, code: int, error: str | None) -> None:
         """The last word, with the exit code."""
@@ -161,16 +184,25 @@ class PlainScreen(Screen):
 
     def complete(self, progress: Progress, path: Path, seconds: float) -> None:
         self.paths[progress.name] = path
-        self._sources(progress)
-        fetched = min(progress.downloaded, progress.bytes_total)
-        if fetched and seconds > 0:
-            took = f"{seconds:.2f} s" if seconds < 60 else format_duration(seconds)
-            self.write(f"{format_size(fetched)} in {took}, {format_rate(fetched / seconds)}")
+        if not self.brief:
+            self._sources(progress)
+            fetched = min(progress.downloaded, progress.bytes_total)
+            if fetched and seconds > 0:
+                took = f"{seconds:.2f} s" if seconds < 60 else format_duration(seconds)
+                self.write(f"{format_size(fetched)} in {took}, {format_rate(fetched / seconds)}")
         self.write(success_line(progress.name, path))
+
+    def failed(self, name: str, error: str, candidates: Sequence[Listed] = ()) -> None:
+        if candidates:
+            self.choices(candidates)
+        self.write_error(f"p2pfs: {printable(name)}: {printable(error)}")
+
+    def choices(self, candidates: Sequence[Listed]) -> None:
+        self.write_error(views.choices_table(candidates, colour=self.colour))
 
     def finish(self, code: int, error: str | None) -> None:
         for progress in self.latest:
-            if self.role != "tracker" and (self.role != "download" or progress.uploaded):
+            if self.role != "tracker" and (self.role not in FETCHING or progress.uploaded):
                 self.write(views.upload_line(progress))
 
 
@@ -231,6 +263,10 @@ class JsonScreen(Screen):
             bytes=progress.bytes_total,
             seconds=round(seconds, 3),
         )
+
+    def failed(self, name: str, error: str, candidates: Sequence[Listed] = ()) -> None:
+        found = [views.listed_object(one) for one in candidates]
+        self.event("failed", name=name, error=error, candidates=found)
 
     def finish(self, code: int, error: str | None) -> None:
         torrents = []

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,8 @@ class Session:
     """Torrents that run, and the screen they are shown on.
 
     `output` is the folder of the downloads, as the user wrote it; `stay` keeps it running
-    after every download is complete, until `exit`.
+    after every download is complete, until `exit`. `feed` starts further downloads as it
+    goes (`add`, `complete`, `drop`), and has to end before the session is done.
     """
 
     def __init__(
@@ -49,16 +50,30 @@ class Session:
         downloads: Sequence[Torrent] = (),
         output: Path,
         stay: bool,
+        feed: Callable[[Session], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._screen = screen
         self._downloads = list(downloads)
-        self._torrents = [*seeds, *downloads]
+        self._torrents: dict[Torrent, float] = {}
+        self._dropped: list[Progress] = []
         self._output = output
         self._stay = stay
-        self._started = time.monotonic()
+        self._feed = feed
         self._leaving = asyncio.Event()
-        self._told: dict[int, tuple[tuple[int, ...], float, bool]] = {}
+        self._told: dict[str, tuple[tuple[int, ...], float, bool]] = {}
         self._errors: set[tuple[str, str]] = set()
+        for torrent in (*seeds, *downloads):
+            self.add(torrent)
+
+    def add(self, torrent: Torrent) -> None:
+        """Show this torrent too, from now on."""
+        self._torrents[torrent] = time.monotonic()
+
+    async def drop(self, torrent: Torrent) -> None:
+        """Close a torrent; it is shown no more, but counted in the end."""
+        if self._torrents.pop(torrent, None) is not None:
+            self._dropped.append(torrent.progress())
+        await torrent.close()
 
     def snapshot(self) -> list[Progress]:
         """The state of every torrent now."""
@@ -74,13 +89,15 @@ class Session:
             self._start(self._screen.commands(self._obey)),
             self._start(self._tick()),
         ]
-        completions = [self._start(self._complete(torrent)) for torrent in self._downloads]
+        completions = [self._start(self.complete(torrent)) for torrent in self._downloads]
+        if self._feed is not None:
+            completions.append(self._start(self._feed(self)))
         leaving = self._start(self._leaving.wait())
         try:
             await self._wait(background, completions, leaving)
         finally:
             with contextlib.suppress(Exception):
-                self._screen.latest = self.snapshot()
+                self._screen.latest = [*self._dropped, *self.snapshot()]
             for task in (*background, *completions, leaving):
                 task.cancel()
             await asyncio.gather(*background, *completions, leaving, return_exceptions=True)
@@ -107,29 +124,31 @@ class Session:
             if not self._stay and all(task.done() for task in completions):
                 return
 
-    async def _complete(self, torrent: Torrent) -> None:
-        path = await torrent.wait()
-        seconds = time.monotonic() - self._started
-        self._screen.complete(torrent.progress(), self._output / path.name, seconds)
+    async def complete(self, torrent: Torrent) -> None:
+        """Wait for a download, and tell that it is complete. Raises what its `wait` raises."""
+        await torrent.wait()
+        seconds = time.monotonic() - self._torrents[torrent]
+        path = self._output / torrent.content_path.relative_to(torrent.path.parent)
+        self._screen.complete(torrent.progress(), path, seconds)
 
     async def _tick(self) -> None:
         while True:
             now = time.monotonic()
             state = self.snapshot()
             self._screen.progress(state, now)
-            for number, progress in enumerate(state):
-                self._watch_missing(number, progress, now)
+            for progress in state:
+                self._watch_missing(progress, now)
                 self._watch_error(progress)
             await asyncio.sleep(_TICK)
 
-    def _watch_missing(self, number: int, progress: Progress, now: float) -> None:
+    def _watch_missing(self, progress: Progress, now: float) -> None:
         """Tell about missing pieces once they have stayed the same for a moment."""
         pieces = progress.missing
-        before, since, told = self._told.get(number, ((), now, False))
+        before, since, told = self._told.get(progress.name, ((), now, False))
         if not pieces or pieces != before:
-            self._told[number] = (pieces, now, not pieces)
+            self._told[progress.name] = (pieces, now, not pieces)
         elif not told and now - since >= _MISSING_SETTLES and progress.asked:
-            self._told[number] = (pieces, since, True)
+            self._told[progress.name] = (pieces, since, True)
             self._screen.missing(progress)
 
     def _watch_error(self, progress: Progress) -> None:

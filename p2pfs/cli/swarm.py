@@ -35,7 +35,7 @@ from p2pfs.cli.options import (
 )
 from p2pfs.cli.run import run_async, start_logging
 from p2pfs.cli.screen import open_screen
-from p2pfs.cli.units import parse_rate
+from p2pfs.cli.units import rate_option
 from p2pfs.cli.where import Where
 from p2pfs.errors import UsageError
 
@@ -128,7 +128,7 @@ def seed(
       p2pfs seed -i 10.0.0.5 -f movie.mkv -r1 0.2 -r2 0.4 -m 3 7 12
     """
     start_logging(verbose, log_file)
-    where = Where(host, tracker_port, port, bind, _rate(up_limit))
+    where = Where(host, tracker_port, port, bind, rate_option(up_limit))
     part = Part(missing or (), range_start, range_end)
     _run_seeder("seed", where, file or (), part, as_json=as_json)
 
@@ -158,7 +158,7 @@ def download(
       p2pfs download torrents/movie.mkv.torrent -o ~/Videos --down-limit 5M
     """
     start_logging(verbose, log_file)
-    where = Where(host, tracker_port, port, bind, _rate(up_limit), _rate(down_limit))
+    where = Where(host, tracker_port, port, bind, rate_option(up_limit), rate_option(down_limit))
     words = list(dict.fromkeys([*(name or ()), *(file or ())]))
     _run_downloader("download", where, words, output, stay=keep_seeding, as_json=as_json)
 
@@ -190,7 +190,7 @@ def peer(
       p2pfs peer -i 127.0.0.1 -p 9005 -f 1short_story_10x.txt
     """
     start_logging(verbose, log_file)
-    where = Where(host, tracker_port, port, bind, _rate(up_limit), _rate(down_limit))
+    where = Where(host, tracker_port, port, bind, rate_option(up_limit), rate_option(down_limit))
     part = Part(missing or (), range_start, range_end)
     words = file or [DEFAULT_PEER_FILE]
     if seeder:
@@ -199,7 +199,3 @@ def peer(
         raise UsageError("-m, -r1 and -r2 say which pieces a seeder has: they need -S")
     else:
         _run_downloader("peer", where, words, output, stay=True, as_json=as_json)
-
-
-def _rate(text: str | None) -> int | None:
-    return None if text is None else parse_rate(text)

@@ -7,13 +7,17 @@ where a character takes none, one or two.
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
 
-from p2pfs.errors import StorageError
+from p2pfs.errors import StorageError, UsageError
 
-__all__ = ["format_pieces", "printable", "shorten", "width", "write_out"]
+_PLAIN = re.compile(r"[\w@%+=:,./-]+")
+_LIVE_IN_QUOTES = '"\\$`!'
+
+__all__ = ["check_words", "format_pieces", "printable", "quoted", "shorten", "width", "write_out"]
 
 
 def printable(text: str) -> str:
@@ -57,6 +61,15 @@ def shorten(text: str, columns: int) -> str:
     return text[:kept] + "…"
 
 
+def quoted(text: str) -> str:
+    """`text` as it is typed in a shell, or where p2pfs asks for names: with quotes if need be."""
+    if _PLAIN.fullmatch(text):
+        return text
+    if not any(mark in text for mark in _LIVE_IN_QUOTES):
+        return f'"{text}"'
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
 def format_pieces(pieces: Sequence[int], limit: int = 12) -> str:
     """Ascending indices as runs: `3, 7-9, 12`; at most `limit` runs are written out."""
     runs: list[tuple[int, int]] = []
@@ -81,3 +94,15 @@ def write_out(text: str) -> None:
         raise
     except OSError as error:
         raise StorageError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def check_words(words: Sequence[str], what: str) -> list[str]:
+    """The words from a command line, each once; `UsageError` for one that is empty or no text."""
+    for word in words:
+        if not word:
+            raise UsageError(f"{what} is empty")
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{word!a} is not text, so it cannot be {what}") from None
+    return list(dict.fromkeys(words))

@@ -10,7 +10,14 @@ import re
 
 from p2pfs.errors import UsageError
 
-__all__ = ["format_duration", "format_rate", "format_size", "parse_rate", "parse_size"]
+__all__ = [
+    "format_duration",
+    "format_rate",
+    "format_size",
+    "parse_rate",
+    "parse_size",
+    "rate_option",
+]
 
 _NUMBER = r"(?P<whole>[0-9]{1,15})(?:\.(?P<part>[0-9]{1,9}))?"
 _RATE = re.compile(_NUMBER + r"\s*(?P<unit>[kKmMgG]?)[bB]?(?:/s)?", re.ASCII)
@@ -38,6 +45,11 @@ def parse_rate(text: str) -> int | None:
     if rate == 0 and int(match["whole"] + (match["part"] or "")) != 0:
         raise UsageError(f"{text!r} is less than one byte a second")
     return rate or None
+
+
+def rate_option(text: str | None) -> int | None:
+    """The rate of an option that may be missing: bytes a second, None for no limit."""
+    return None if text is None else parse_rate(text)
 
 
 def parse_size(text: str) -> int:

@@ -6,28 +6,40 @@ itself passes through `printable` here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from p2pfs.cli.text import format_pieces, printable, shorten, width
+from p2pfs.cli.text import format_pieces, printable, quoted, shorten, width
 from p2pfs.cli.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
+    from p2pfs.net.index_client import Listed
     from p2pfs.net.progress import PeerInfo, Progress
 
 __all__ = [
     "bar_line",
+    "bar_lines",
+    "choices_table",
     "describe_missing",
+    "listed_object",
+    "listed_table",
     "peer_object",
     "peers_table",
     "progress_line",
     "progress_object",
     "sources_table",
+    "table",
     "upload_line",
 ]
 
 _MISSING_LISTED = 10_000
 """Missing pieces listed one by one in a JSON event; the count is always exact."""
+
+SHORT_HASH = 8
+"""Digits of an info hash that people see and type."""
+
+_BARS = 8
+"""Downloads that get a bar of their own."""
 
 
 def share_done(progress: Progress) -> float:
@@ -99,6 +111,13 @@ def bar_line(all_progress: Sequence[Progress], columns: int) -> str:
     return shorten(f"{name} {text}", columns)
 
 
+def bar_lines(all_progress: Sequence[Progress], columns: int) -> list[str]:
+    """A bar for each of several downloads, then the one for all together."""
+    loading = [p for p in all_progress if p.state not in ("seeding", "stopped")]
+    single = loading[:_BARS] if len(loading) > 1 else []
+    return [*(bar_line([p], columns) for p in single), bar_line(all_progress, columns)]
+
+
 def describe_missing(progress: Progress) -> str:
     """What nobody has, and how many were asked, in one line."""
     count = len(progress.missing)
@@ -127,29 +146,37 @@ def upload_line(progress: Progress) -> str:
     )
 
 
-def _render(header: Sequence[str], rows: Sequence[Sequence[str]], *, colour: bool) -> str:
-    """A table as text; with escape codes only when `colour`."""
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    colour: bool = False,
+    left: Collection[int] = (0, 1),
+) -> str:
+    """A table of printable text, the columns in `left` aligned so; escape codes by `colour`."""
     from io import StringIO
 
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, title in enumerate(header):
-        table.add_column(title, justify="left" if number < 2 else "right", no_wrap=True)
+        made.add_column(title, justify="left" if number in left else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(cell) for cell in row))
+    columns = sum(max(map(cell_len, column)) + 2 for column in zip(header, *rows, strict=True))
     out = StringIO()
     console = Console(
         file=out,
-        width=200,
+        width=columns,
         force_terminal=colour,
         color_system="standard" if colour else None,
         legacy_windows=False,
         _environ={},
     )
-    console.print(table)
+    console.print(made)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -169,7 +196,7 @@ def sources_table(progress: Progress, *, colour: bool = False) -> str:
         )
         for s in sorted(sources, key=lambda s: (-s.bytes_down, -s.bytes_up, s.address))
     ]
-    return _render(("peer", "client", "received", "share", "sent"), rows, colour=colour)
+    return table(("peer", "client", "received", "share", "sent"), rows, colour=colour)
 
 
 def peers_table(peers: Sequence[tuple[Progress, PeerInfo]], *, colour: bool = False) -> str:
@@ -191,7 +218,7 @@ def peers_table(peers: Sequence[tuple[Progress, PeerInfo]], *, colour: bool = Fa
     if not rows:
         return "no connections"
     header = ("peer", "client", "torrent", "direction", "has", "down", "up", "received", "sent")
-    return _render(header, rows, colour=colour)
+    return table(header, rows, colour=colour)
 
 
 def progress_object(progress: Progress) -> dict[str, Any]:
@@ -242,4 +269,74 @@ def peer_object(name: str, peer: PeerInfo) -> dict[str, Any]:
         "up_rate": round(peer.up_rate),
         "bytes_down": peer.bytes_down,
         "bytes_up": peer.bytes_up,
+    }
+
+
+def listed_table(
+    listed: Sequence[Listed], *, colour: bool = False, columns: int | None = None
+) -> str:
+    """Names with what is known of them; to fit `columns`, names and times are cut."""
+    narrow = columns is not None and columns < 100
+    header = ["name", "size", "seeders", "leechers", "completed", "published", "hash", ""]
+    rows = [
+        [
+            printable(one.name),
+            format_size(one.size),
+            str(one.seeders),
+            str(one.leechers),
+            str(one.downloaded),
+            _moment(one.published)[: 10 if narrow else None],
+            printable(one.info_hash[:SHORT_HASH]),
+            "unconfirmed" if one.unconfirmed else "",
+        ]
+        for one in listed
+    ]
+    if not any(row[-1] for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    if columns is not None:
+        cells = list(zip(header, *rows, strict=True))
+        others = sum(max(map(width, column)) + 2 for column in cells[1:])
+        room = max(12, columns - others - 1)
+        rows = [[shorten(row[0], room), *row[1:]] for row in rows]
+    return table(header, rows, colour=colour, left=(0, 7))
+
+
+def choices_table(candidates: Sequence[Listed], *, colour: bool = False) -> str:
+    """The contents that one name may mean, with what to ask for to get each."""
+    header = ("ask for", "size", "published", "seeders")
+    rows = [
+        (
+            quoted(printable(f"{one.name}@{one.info_hash[:SHORT_HASH]}")),
+            format_size(one.size),
+            _moment(one.published),
+            str(one.seeders),
+        )
+        for one in candidates
+    ]
+    return table(header, rows, colour=colour, left=(0,))
+
+
+def _moment(seconds: int) -> str:
+    """`2024-05-03 14:05`, local time."""
+    from datetime import datetime
+
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return "-"
+
+
+def listed_object(listed: Listed) -> dict[str, Any]:
+    """A line of the catalogue for `--json`: bytes, seconds since 1970."""
+    return {
+        "name": listed.name,
+        "size": listed.size,
+        "info_hash": listed.info_hash,
+        "published": listed.published,
+        "files": listed.files,
+        "seeders": listed.seeders,
+        "leechers": listed.leechers,
+        "downloaded": listed.downloaded,
+        "live": listed.live,
+        "unconfirmed": listed.unconfirmed,
     }

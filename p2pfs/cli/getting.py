@@ -1,0 +1,313 @@
+"""`get`: files, folders and patterns by name, several at a time.
+
+Invariant: what goes wrong with one name never stops the others, and the command succeeds
+only when everything that was asked for is complete and verified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pfs.cli.hashing import hash_bar
+from p2pfs.cli.options import (
+    Bind,
+    ConfigDir,
+    DownLimit,
+    IndexHost,
+    IndexPort,
+    Json,
+    LogFile,
+    Output,
+    PeerPort,
+    UpLimit,
+    Verbose,
+)
+from p2pfs.cli.run import error_text, run_async, start_logging
+from p2pfs.cli.screen import open_screen
+from p2pfs.cli.text import check_words, printable
+from p2pfs.cli.units import rate_option
+from p2pfs.cli.views import SHORT_HASH
+from p2pfs.errors import CatalogueError, P2pfsError
+
+if TYPE_CHECKING:
+    from p2pfs.cli.screen import Screen
+    from p2pfs.cli.session import Session
+    from p2pfs.net.engine import Client, Torrent
+    from p2pfs.net.index_client import IndexClient, Listed
+
+__all__ = ["Found", "find_wanted", "get"]
+
+RUNNING = 8
+"""Downloads that run at the same time."""
+
+KEPT = 32
+"""Complete downloads that go on being served while others run."""
+
+_WILD = frozenset("*?[")
+
+
+def get(
+    name: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME",
+            help="A name, NAME@HASH, an info hash, a pattern such as '*.pdf', or a folder.",
+        ),
+    ],
+    host: IndexHost = None,
+    index_port: IndexPort = 9999,
+    output: Output = Path(),
+    keep_seeding: Annotated[
+        bool, typer.Option("--keep-seeding", help="Stay and serve others, until `exit`.")
+    ] = False,
+    port: PeerPort = 0,
+    up_limit: UpLimit = None,
+    down_limit: DownLimit = None,
+    bind: Bind = None,
+    config_dir: ConfigDir = Path("config"),
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
+) -> None:
+    """Fetch files by name, from everyone who has them; exits 0 when all of it is complete.
+
+    \b
+    Examples:
+      p2pfs get movie.mkv -i 10.0.0.5
+      p2pfs get photos "*.pdf" -o ~/Downloads
+    """
+    start_logging(verbose, log_file)
+    words = check_words(name, "a name to get")
+    up, down = rate_option(up_limit), rate_option(down_limit)
+    screen = open_screen("get", as_json=as_json)
+
+    async def work() -> int:
+        from p2pfs.cli.finding import locate
+        from p2pfs.cli.session import Session
+        from p2pfs.net.engine import Client
+        from p2pfs.net.index_client import IndexClient
+
+        place = await locate(host, index_port, config_dir)
+        client = Client(port=port, bind=bind, up_limit=up, down_limit=down)
+        async with IndexClient(place.base, advice=place.advice) as index, client:
+            found = await find_wanted(index, words)
+            getting = _Getting(screen, client, index, found, output, as_json, keep=keep_seeding)
+            screen.brief = len(found.wanted) > 1
+            getting.tell_what_was_found()
+            session = Session(screen, output=output, stay=keep_seeding, feed=getting.run)
+            screen.ready(client.addresses, torrents=found.summary())
+            code = await session.run()
+            getting.raise_failures()
+            return code
+
+    run_async(work, screen.finish)
+
+
+@dataclass
+class Found:
+    """What the words of a command line stand for: `wanted` by info hash, and what is wrong.
+
+    `data` holds the .torrent files that were fetched to find out. `notes` are for the user.
+    """
+
+    wanted: dict[str, str] = field(default_factory=dict)
+    data: dict[str, bytes] = field(default_factory=dict)
+    failures: dict[str, P2pfsError] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """What is going to be fetched, in a phrase."""
+        names = list(self.wanted.values())
+        return f"fetching {names[0]}" if len(names) == 1 else f"fetching {len(names)} files"
+
+
+async def find_wanted(index: IndexClient, words: Iterable[str]) -> Found:
+    """Look the words up at the index: names first, then folders, then patterns.
+
+    Raises `TrackerError` when the index is not there; a word that nothing is found for is
+    among the failures.
+    """
+    found = Found()
+    for word in words:
+        try:
+            await _find(index, word, found)
+        except CatalogueError as error:
+            found.failures[word] = error
+    return found
+
+
+async def _find(index: IndexClient, word: str, found: Found) -> None:
+    from p2pfs.net.index_client import UnknownError
+
+    if not word.strip("/"):
+        raise CatalogueError(f"{word!r} is no name: p2pfs ls lists the names that there are")
+    folder = word.rstrip("/") + "/"
+    if word == folder and await _find_below(index, folder, found):
+        return
+    try:
+        await _find_named(index, word.rstrip("/"), found)
+    except UnknownError:
+        if word != folder and await _find_below(index, folder, found):
+            return
+        if _WILD.isdisjoint(word):
+            raise
+        matching = await index.list(word, everything=True)
+        if not matching:
+            raise CatalogueError(f"{index.where}: no name matches {printable(word)!r}") from None
+        _take(word, matching, found)
+
+
+async def _find_named(index: IndexClient, word: str, found: Found) -> None:
+    from p2pfs.formats.metainfo import parse
+
+    data = await index.fetch(word)
+    torrent = parse(data)
+    info_hash = str(torrent.torrent_id)
+    found.wanted[info_hash] = torrent.shared_name
+    found.data[info_hash] = data
+
+
+async def _find_below(index: IndexClient, folder: str, found: Found) -> bool:
+    """Want what is listed below `folder`, which ends with a slash; whether there is any."""
+    listed = await index.list(_literally(folder) + "*", everything=True)
+    below = [one for one in listed if one.name.startswith(folder)]
+    gone = sum(not one.live for one in below)
+    if 0 < gone < len(below):
+        found.notes.append(f"{folder}: {gone} of {len(below)} names are left out: {_GONE}")
+    if below:
+        _take(folder, below, found)
+    return bool(below)
+
+
+_GONE = "nobody has them at the moment"
+
+
+def _take(word: str, listed: Sequence[Listed], found: Found) -> None:
+    """Want what is alive of the list; two contents of one name are the user's to choose from."""
+    from p2pfs.net.index_client import AmbiguousError
+
+    names: dict[str, list[Listed]] = {}
+    for one in listed:
+        if one.live:
+            names.setdefault(one.name, []).append(one)
+    if not names:
+        raise CatalogueError(f"{len(listed)} names match {printable(word)!r}, but {_GONE}")
+    for name in sorted(names):
+        several = names[name]
+        if len(several) > 1:
+            choices = ", ".join(f"{name}@{one.info_hash[:SHORT_HASH]}" for one in several)
+            found.failures[name] = AmbiguousError(
+                f"{printable(name)!r} means several contents; ask for one of: {choices}", several
+            )
+        else:
+            found.wanted.setdefault(several[0].info_hash, name)
+
+
+def _literally(text: str) -> str:
+    """A pattern that matches `text` alone."""
+    return "".join(f"[{mark}]" if mark in _WILD else mark for mark in text)
+
+
+class _Failed(P2pfsError):
+    """Some of what was asked for could not be fetched."""
+
+
+class _Getting:
+    """The downloads of one command, `RUNNING` at a time."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        client: Client,
+        index: IndexClient,
+        found: Found,
+        output: Path,
+        as_json: bool,
+        *,
+        keep: bool,
+    ) -> None:
+        self._screen = screen
+        self._client = client
+        self._index = index
+        self._found = found
+        self._output = output
+        self._as_json = as_json
+        self._keep = keep
+        self._asked = len(found.wanted) + len(found.failures)
+        self._waiting = deque(found.wanted.items())
+        self._complete: deque[Torrent] = deque()
+
+    def tell_what_was_found(self) -> None:
+        """Say what is wrong with what was asked for; raises it when that is all there is."""
+        for note in self._found.notes:
+            self._screen.note(note)
+        for name, error in self._found.failures.items():
+            self._tell(name, error)
+        if not self._found.wanted:
+            self.raise_failures()
+
+    def _tell(self, name: str, error: P2pfsError) -> None:
+        candidates: Sequence[Listed] = getattr(error, "candidates", ())
+        if self._asked > 1 or self._as_json:
+            self._screen.failed(name, error_text(error), candidates)
+        elif candidates:
+            self._screen.choices(candidates)
+
+    def raise_failures(self) -> None:
+        """What is to be said at the end when not everything is here."""
+        failures = self._found.failures
+        if failures and self._asked == 1:
+            raise next(iter(failures.values()))
+        if failures:
+            names = ", ".join(printable(name) for name in list(failures)[:_NAMED])
+            more = f" and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
+            raise _Failed(f"{len(failures)} of {self._asked} could not be fetched: {names}{more}")
+
+    async def run(self, session: Session) -> None:
+        """Fetch all; ends when each is complete or has failed."""
+        workers = [asyncio.ensure_future(self._work(session)) for _ in range(RUNNING)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self, session: Session) -> None:
+        while self._waiting:
+            info_hash, name = self._waiting.popleft()
+            try:
+                await self._fetch(session, info_hash)
+            except P2pfsError as error:
+                self._found.failures[name] = error
+                self._tell(name, error)
+
+    async def _fetch(self, session: Session, info_hash: str) -> None:
+        from p2pfs.formats.metainfo import parse
+
+        data = self._found.data.pop(info_hash, None) or await self._index.fetch(info_hash)
+        metainfo = parse(data)
+        with hash_bar(metainfo.shared_name, as_json=self._as_json, bar=False) as told:
+            torrent = await self._client.download(
+                metainfo,
+                self._output,
+                trackers=[f"{self._index.base}/announce"],
+                progress=told,
+            )
+        session.add(torrent)
+        await session.complete(torrent)
+        if not self._keep:
+            self._complete.append(torrent)
+            if len(self._complete) > KEPT:
+                await session.drop(self._complete.popleft())
+
+
+_NAMED = 5
+"""Names that an error line lists."""
