@@ -1,0 +1,433 @@
+"""A node: folders that are shared as they are, and a place at the index.
+
+Invariant: what is listed as ours is served from a file that looked the same when it was
+hashed; a file that is being written, or is half downloaded, is not shared; and no fault
+with one file, or with the index, ends the sharing of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from p2pfs.errors import P2pfsError, StorageError, UsageError
+from p2pfs.formats.metainfo import Metainfo, parse
+from p2pfs.net.engine import Client, Torrent
+from p2pfs.net.folder_watch import FolderWatch
+from p2pfs.net.index_client import IndexClient, Listed
+from p2pfs.net.lease import Lease
+from p2pfs.net.progress import Taking
+from p2pfs.storage.files import Files
+from p2pfs.storage.hash_cache import HashCache
+from p2pfs.storage.sharing import (
+    FolderSource,
+    Item,
+    Scan,
+    Settling,
+    Source,
+    describe,
+    is_unchanged,
+)
+
+__all__ = ["Node", "NodeEvent", "NodeFile"]
+
+log = logging.getLogger(__name__)
+
+PUBLISHING: Final = 8
+"""Torrents on their way to the index at the same time."""
+
+IDLE_TAKER: Final = 60.0
+"""Seconds after which a peer that takes nothing is not waited for any more."""
+
+Kind = Literal[
+    "hashing", "shared", "changed", "withdrawn", "complete", "problem", "index_lost", "index_back"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """Something that a user would want to know; `name` is a file's, or empty."""
+
+    kind: Kind
+    name: str = ""
+    text: str = ""
+    size: int = 0
+    info_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFile:
+    """A file (or tree) that is shared now; `size` in bytes."""
+
+    name: str
+    size: int
+    info_hash: str
+    path: Path
+
+
+@dataclass(slots=True)
+class _Shared:
+    item: Item
+    torrent: Torrent
+
+
+class Node:
+    """Shares what `sources` find through `client`, and holds a place at `index`.
+
+    The client is the caller's: it is started before and closed after the node. Events come
+    in the loop's thread. `index.node` says who this node is.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        index: IndexClient,
+        sources: Sequence[Source],
+        *,
+        cache: HashCache,
+        on_event: Callable[[NodeEvent], None] = lambda event: None,
+        hashing: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._index = index
+        self._sources = list(sources)
+        self._cache = cache
+        self._tell = on_event
+        self._hashing = hashing
+        self._files = Files()
+        self._shared: dict[str, _Shared] = {}
+        self._fetching: dict[str, Torrent] = {}
+        self._whole: dict[str, Torrent] = {}
+        """Downloads that are no single file of the folder: trees, by their names."""
+        self._problems: dict[str, str] = {}
+        self._settling = Settling()
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        folders = [source.folder for source in self._sources]
+        self._watch = FolderWatch(
+            [folder for folder in folders if folder is not None], more=None in folders
+        )
+        self._lease = Lease(
+            index,
+            client.port,
+            unknown=self._publish,
+            lost=lambda why: self._tell(NodeEvent("index_lost", text=why)),
+            back=lambda: self._tell(NodeEvent("index_back")),
+        )
+
+    async def start(self) -> None:
+        """Register, then share what is there; returns when all that is quiet is shared.
+
+        An index that is down is told of and tried again. Raises `NodeTaken` when another
+        node has this id, `NotAllowed` without the token, `StorageError` when a source
+        cannot be looked at.
+        """
+        for source in self._sources:
+            await asyncio.to_thread(source.scan, self._files)
+        await self._lease.start()
+        self._watch.start()
+        wait = await self._look()
+        await self._lease.settled()
+        self._background(self._look_forever(wait), "node")
+
+    def _background(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Leave the index and stop sharing; downloads under way are broken off, resumable."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._watch.close()
+        await self._lease.close()
+        torrents = [*self._fetching.values(), *self._by_hash().values()]
+        await asyncio.gather(*(torrent.close() for torrent in torrents), return_exceptions=True)
+        self._shared.clear()
+        self._whole.clear()
+        self._fetching.clear()
+
+    # -- what is here, and what there is
+
+    @property
+    def index_problem(self) -> str:
+        """Why the index does not have us now; empty when it does."""
+        return self._lease.problem
+
+    def files(self) -> list[NodeFile]:
+        """What is shared now, in the order of the names."""
+        return [
+            NodeFile(name, shared.item.size, shared.torrent.info_hash, shared.item.path)
+            for name, shared in sorted(self._shared.items())
+        ]
+
+    async def listed(self, pattern: str | None = None) -> list[Listed]:
+        """What the index lists; raises `TrackerError`."""
+        return await self._index.list(pattern)
+
+    def taken_from_here(self) -> list[Taking]:
+        """The downloads that others have running from this node."""
+        return [taking for taking in self._client.takings() if taking.idle < IDLE_TAKER]
+
+    async def finish_serving(
+        self,
+        grace: float,
+        tell: Callable[[list[Taking], float], None] = lambda takings, left: None,
+    ) -> None:
+        """Serve for `grace` seconds more, and then until nobody downloads from here.
+
+        `tell` hears once a second who does, and how many seconds of grace are left.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace
+        while True:
+            left = max(0.0, until - loop.time())
+            takings = self.taken_from_here()
+            if not left and not takings:
+                return
+            tell(takings, left)
+            await asyncio.sleep(min(left, 1.0) or 1.0)
+
+    # -- fetching
+
+    async def fetch(self, wanted: str) -> Torrent:
+        """Download a name (NAME@HASH, an info hash) into the first folder, then share it.
+
+        The torrent that runs; `Torrent.close` breaks it off, and the next fetch resumes it.
+        Raises `CatalogueError`, `TrackerError`, `StorageError`, and `UsageError` for what
+        is here already.
+        """
+        folder = next((one.folder for one in self._sources if isinstance(one, FolderSource)), None)
+        if folder is None:
+            raise UsageError("this node has no folder to download into")
+        metainfo = parse(await self._index.fetch(wanted))
+        name = metainfo.shared_name
+        if name in self._fetching:
+            raise UsageError(f"{name} is being downloaded already")
+        mine = self._shared.get(name)
+        if mine is not None:
+            if mine.torrent.metainfo.torrent_id == metainfo.torrent_id:
+                raise UsageError(f"{name} is here already, at {mine.item.path}")
+            raise StorageError(
+                f"another {name} is here already, at {mine.item.path}: "
+                "move it away or delete it first"
+            )
+        torrent = await self._client.download(
+            metainfo, folder, trackers=[f"{self._index.base}/announce"]
+        )
+        self._fetching[name] = torrent
+        self._background(self._adopt(name, torrent), f"fetch {name}")
+        return torrent
+
+    async def _adopt(self, name: str, torrent: Torrent) -> None:
+        """Wait for a download, and make it a shared file like any other."""
+        try:
+            await torrent.wait()
+            await torrent.stop_announcing()
+            async with self._turn:
+                item = (await self._scan()).items.get(name)
+                if item is None or len(torrent.metainfo.files) > 1:
+                    self._whole[name] = torrent
+                else:
+                    self._shared[name] = _Shared(item, torrent)
+                    with contextlib.suppress(StorageError):
+                        await asyncio.to_thread(
+                            self._cache.put, item.path, item.signature, torrent.metainfo
+                        )
+                self._update_lease()
+            size = torrent.metainfo.total_length
+            self._tell(NodeEvent("complete", name, size=size, info_hash=torrent.info_hash))
+        except P2pfsError as error:
+            if not torrent.closing:
+                self._tell(NodeEvent("problem", name, str(error)))
+        finally:
+            self._fetching.pop(name, None)
+            self._watch.look_now()
+
+    # -- deleting
+
+    async def delete(self, names: Iterable[str]) -> dict[str, str | None]:
+        """Delete files of ours by their exact names: for each the reason why not, or None.
+
+        They are no longer served, and the index is told, when this returns.
+        """
+        outcome: dict[str, str | None] = {}
+        gone: list[str] = []
+        async with self._turn:
+            for name in names:
+                shared = self._shared.get(name)
+                if shared is None or shared.item.tree:
+                    outcome[name] = "there is no file of this name here"
+                    continue
+                await shared.torrent.close()
+                try:
+                    await asyncio.to_thread(_unlink, self._files, shared.item)
+                except StorageError as error:
+                    outcome[name] = str(error)
+                    self._watch.look_now()
+                else:
+                    outcome[name] = None
+                del self._shared[name]
+                gone.append(shared.torrent.info_hash)
+                with contextlib.suppress(StorageError):
+                    await asyncio.to_thread(self._cache.forget, shared.item.path)
+            self._update_lease()
+        await self._lease.settled()
+        await self._withdraw(gone)
+        return outcome
+
+    # -- keeping up with the disk
+
+    async def _look_forever(self, wait: float | None) -> None:
+        while True:
+            await self._watch.wait(wait)
+            try:
+                wait = await self._look()
+            except StorageError as error:
+                self._problem("", str(error))
+                wait = None
+            except Exception:
+                log.exception("a fault of ours while looking at the folder")
+                wait = None
+
+    async def _look(self) -> float | None:
+        """Bring what is shared in line with the disk; in how many seconds to look again."""
+        gone: list[str] = []
+        async with self._turn:
+            scan = await self._scan()
+            for name, shared in list(self._shared.items()):
+                item = scan.items.get(name)
+                if item is None or item.signature != shared.item.signature:
+                    kind: Kind = "withdrawn" if item is None else "changed"
+                    await self._unshare(name, kind)
+                    gone.append(shared.torrent.info_hash)
+            fresh = {
+                name: item
+                for name, item in scan.items.items()
+                if name not in self._shared and name not in self._fetching
+            }
+            loop = asyncio.get_running_loop()
+            ready, wait = self._settling.ready(fresh, loop.time(), time.time())
+            for path, reason in scan.problems.items():
+                self._problem(path, reason)
+        for number, item in enumerate(ready):
+            async with self._turn:
+                await self._share(item)
+            if number % 50 == 0:
+                self._update_lease()
+        self._update_lease()
+        if gone:
+            await self._lease.settled()
+            ours = self._by_hash()
+            await self._withdraw([one for one in gone if one not in ours])
+        return wait
+
+    async def _scan(self) -> Scan:
+        def scan() -> Scan:
+            whole = Scan()
+            for source in self._sources:
+                found = source.scan(self._files)
+                for name, item in found.items.items():
+                    first = whole.items.setdefault(name, item)
+                    if first is not item:
+                        found.problems[str(item.path)] = f"{name} is shared from {first.root}"
+                whole.problems.update(found.problems)
+            return whole
+
+        return await asyncio.to_thread(scan)
+
+    async def _share(self, item: Item) -> None:
+        """Hash one item, or remember its hashes, and seed it."""
+        if item.name in self._shared or item.name in self._fetching:
+            return
+        try:
+            metainfo = await asyncio.to_thread(self._describe, item)
+            if metainfo is None:
+                return  # written to meanwhile: its turn comes again
+            torrent = await self._client.seed(metainfo, item.seed_path, verify=False)
+        except P2pfsError as error:
+            self._problem(item.name, str(error))
+            return
+        except OSError as error:
+            self._problem(item.name, error.strerror or str(error))
+            return
+        self._problems.pop(item.name, None)
+        self._shared[item.name] = _Shared(item, torrent)
+        self._tell(_event("shared", item.name, item, torrent))
+
+    def _describe(self, item: Item) -> Metainfo | None:
+        """The torrent of an item, on a worker thread; None when it changed meanwhile."""
+        known = self._cache.get(item.path, item.signature)
+        if known is not None:
+            return known
+        metainfo = describe(item, self._hashing)
+        if not is_unchanged(item, self._files):
+            return None
+        self._cache.put(item.path, item.signature, metainfo)
+        return metainfo
+
+    async def _unshare(self, name: str, kind: Kind) -> None:
+        shared = self._shared.pop(name)
+        await shared.torrent.close()
+        self._tell(_event(kind, name, shared.item, shared.torrent))
+
+    def _problem(self, name: str, reason: str) -> None:
+        """Told once, until it is another one."""
+        if self._problems.get(name) != reason:
+            self._problems[name] = reason
+            self._tell(NodeEvent("problem", name, reason))
+
+    # -- what the index knows
+
+    def _update_lease(self) -> None:
+        self._lease.set(self._by_hash())
+
+    def _by_hash(self) -> dict[str, Torrent]:
+        whole = [*self._whole.values(), *(one.torrent for one in self._shared.values())]
+        return {torrent.info_hash: torrent for torrent in whole}
+
+    async def _publish(self, unknown: Sequence[str]) -> None:
+        """Give the index the torrents that it does not know."""
+        ours = self._by_hash()
+        waiting = [ours[one] for one in unknown if one in ours]
+        reasons: set[str] = set()
+
+        async def publish() -> None:
+            while waiting:
+                metainfo = waiting.pop().metainfo
+                try:
+                    await self._index.publish(metainfo.to_bytes())
+                except P2pfsError as error:
+                    if str(error) not in reasons:
+                        reasons.add(str(error))
+                        self._problem(metainfo.shared_name, str(error))
+
+        await asyncio.gather(*(publish() for _ in range(PUBLISHING)))
+
+    async def _withdraw(self, hashes: Sequence[str]) -> None:
+        """Take back what nobody but us published; what others have too stays."""
+        for info_hash in hashes:
+            try:
+                await self._index.withdraw(info_hash)
+            except P2pfsError as error:
+                log.info("%s stays in the catalogue: %s", info_hash, error)
+
+
+def _event(kind: Kind, name: str, item: Item, torrent: Torrent) -> NodeEvent:
+    return NodeEvent(kind, name, size=item.size, info_hash=torrent.info_hash)
+
+
+def _unlink(files: Files, item: Item) -> None:
+    root = files.open_root(item.root)
+    try:
+        files.unlink(root, item.parts)
+    finally:
+        files.close_root(root)
