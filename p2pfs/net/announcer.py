@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 NUMWANT: Final = 100
 GOODBYE_TIMEOUT: Final = 3.0
+"""Seconds that leaving may take."""
 
 
 class Transport(Protocol):
@@ -70,6 +71,10 @@ class Announcer:
         self._schedule = AnnounceSchedule(self._loop.time(), rng, complete=complete)
         self._tracker_ids: dict[str, bytes] = {}
         self._wake: asyncio.Event | None = None
+        self._turn = asyncio.Lock()
+        self._saying: Event | None = None
+        self._goodbye: asyncio.Task[None] | None = None
+        self._patient_until = 0.0
         self._task: asyncio.Task[None] | None = None
         self._current: str | None = None
         self.status = "not announced yet" if tiers else "no tracker"
@@ -79,6 +84,25 @@ class Announcer:
         if self._tiers:
             self._wake = asyncio.Event()
             self._task = self._loop.create_task(self._run(self._wake), name="announcer")
+
+    async def stop(self, patience: float = 0.0) -> None:
+        """Announce what is still to be told, that it is complete, then `stopped`; no more.
+
+        For `patience` seconds a tracker that does not answer is asked again, so that it
+        counts the download. May be called more than once.
+        """
+        if self._task is None or self._wake is None:
+            return
+        self._patient_until = self._loop.time() + patience
+        self._wake.set()
+        if self._goodbye is None:
+            goodbye = self._leave(self._task, self._wake)
+            self._goodbye = self._loop.create_task(goodbye, name="goodbye")
+        await asyncio.wait([self._goodbye], timeout=patience + GOODBYE_TIMEOUT)
+        rest = [task for task in (self._goodbye, self._task) if not task.done()]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     def completed(self) -> None:
         self._schedule.completed(self._loop.time())
@@ -95,39 +119,55 @@ class Announcer:
         if self._wake is not None:
             self._wake.set()
 
-    async def stop(self) -> None:
-        """Announce `stopped`, for a short time at most."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        if self._schedule.stop():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_TIMEOUT):
-                    await self._announce_safely()
+    async def _leave(self, announcing: asyncio.Task[None], wake: asyncio.Event) -> None:
+        if self._saying is Event.COMPLETED:  # said a second time it might count twice
+            async with self._turn:
+                pass
+        announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)
+        schedule = self._schedule
+        while schedule.completion_untold:
+            patient = self._loop.time() < self._patient_until
+            if not (schedule.started or patient):
+                break
+            wake.clear()
+            await self._announce_safely()
+            if schedule.completion_untold and schedule.next_at > self._loop.time():
+                if schedule.next_at >= self._patient_until:
+                    break
+                await self._until_due(wake)
+        if schedule.stop():
+            await self._announce_safely()
+        self.status = "not announced any more"
 
     async def _run(self, wake: asyncio.Event) -> None:
         while True:
-            delay = self._schedule.next_at - self._loop.time()
-            if delay > 0:
+            if self._schedule.next_at > self._loop.time():
                 wake.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay):  # `wait_for` may lose a cancellation
-                        await wake.wait()
-                continue
-            await self._announce_safely()
+                await self._until_due(wake)
+            else:
+                await self._announce_safely()
+
+    async def _until_due(self, wake: asyncio.Event) -> None:
+        """Until the next announce is due, or may be."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._schedule.next_at):  # `wait_for` may lose a
+                await wake.wait()  # cancellation
 
     async def _announce_safely(self) -> None:
-        try:
-            await self._announce()
-        except Exception:
-            log.exception("a fault of ours in an announce")
-            self.status = "the announce failed for a fault of ours"
-            self._schedule.failed(self._loop.time())
+        async with self._turn:
+            self._saying = self._schedule.event()
+            try:
+                await self._announce(self._saying)
+            except Exception:
+                log.exception("a fault of ours in an announce")
+                self.status = "the announce failed for a fault of ours"
+                self._schedule.failed(self._loop.time())
+            finally:
+                self._saying = None
 
-    async def _announce(self) -> None:
+    async def _announce(self, event: Event) -> None:
         """Ask the trackers in order until one answers."""
-        event = self._schedule.event()
         problem = ""
         patience: list[float] = []
         urls = self._tiers.in_order()

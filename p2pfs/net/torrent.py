@@ -42,6 +42,9 @@ CHECKPOINT_EVERY: Final = 5.0
 MAX_NAMES: Final = 8
 """Peers named by a tracker instead of addressed that are dialled."""
 
+LEAVE_PATIENCE: Final = 15.0
+"""Seconds for which a tracker is asked again that does not take note of a completion."""
+
 HALF_OPEN: Final = 20
 WANT_CONNECTED: Final = 100
 MAX_REMEMBERED: Final = 10_000
@@ -276,6 +279,14 @@ class Torrent:
             self._book.heard_of(address, now)
         self._dial()
         self._client.housekeeper.wake(self)
+
+    async def stop_announcing(self) -> None:
+        """Leave the trackers, and go on serving whoever comes.
+
+        They are told of the completion first if they do not know of it. Takes some seconds
+        when they do not answer; raises nothing then.
+        """
+        await self.announcer.stop(LEAVE_PATIENCE)
 
     @property
     def closing(self) -> bool:

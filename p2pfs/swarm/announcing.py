@@ -64,6 +64,16 @@ class AnnounceSchedule:
         """When the next announce is due."""
         return self._next_at
 
+    @property
+    def started(self) -> bool:
+        """Whether a tracker knows of us."""
+        return self._started
+
+    @property
+    def completion_untold(self) -> bool:
+        """Whether the download became complete, and no tracker has been told."""
+        return self._complete and not self._complete_announced
+
     def event(self) -> Event:
         """What the next announce has to say."""
         if self._stopped:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from p2pfs.errors import TrackerError
 from p2pfs.formats.announce_http import (
     AnnounceReply,
     AnnounceRequest,
@@ -371,3 +372,108 @@ async def test_without_a_tracker_nothing_is_started_and_nothing_to_stop() -> Non
 
     assert asker.announcer.status == "no tracker"
     await asker.announcer.stop()
+
+
+# -- leaving
+
+
+async def test_who_leaves_right_after_completion_is_counted_before_it_is_gone(
+    tracker: TrackerServer,
+) -> None:
+    asker = Asker(tracker.url)
+    asker.announcer.start()
+    await asker.answered()
+
+    asker.left = 0
+    asker.announcer.completed()
+    await asker.announcer.stop()
+
+    entry = await AnnounceClient().scrape(tracker.url, [TORRENT], trusted=True)
+    assert entry[TORRENT].downloaded == 1
+    assert tracker.store.peer_count == 0
+    assert asker.announcer.status == "not announced any more"
+
+
+async def test_a_completion_that_is_being_told_is_told_once() -> None:
+    told = asyncio.Event()
+
+    async def slow(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await told.wait()
+        writer.write(GOOD)
+
+    async with raw_server(GOOD, slow, GOOD) as server:
+        asker = Asker(f"http://127.0.0.1:{server.port}/announce")
+        asker.announcer.start()
+        await asker.answered()
+        asker.announcer.completed()
+        await until(lambda: len(server.requests) == 2)
+
+        leaving = asyncio.create_task(asker.announcer.stop(patience=10))
+        await asyncio.sleep(0)
+        told.set()
+        await leaving
+
+        assert events_of(server) == ["started", "completed", "stopped"]
+
+
+async def test_a_tracker_that_is_away_is_asked_again_before_we_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("p2pfs.swarm.announcing.FIRST_RETRY", 0.02)
+    good, bad = AnnounceReply(interval=100), TrackerError("away")
+    tracker = Tracker(good, bad, bad, good)
+    asker = Asker("x", transport=tracker)
+    asker.announcer.start()
+    await asker.answered()
+
+    asker.announcer.completed()
+    await asker.announcer.stop(patience=10)
+
+    assert tracker.events == [Event.STARTED, *[Event.COMPLETED] * 3, Event.STOPPED]
+
+
+async def test_an_end_in_a_hurry_cuts_the_patience_short() -> None:
+    good, bad = AnnounceReply(interval=100), TrackerError("away")
+    tracker = Tracker(good, bad)
+    asker = Asker("x", transport=tracker)
+    asker.announcer.start()
+    await asker.answered()
+    asker.announcer.completed()
+    patient = asyncio.create_task(asker.announcer.stop(patience=1000))
+    await until(lambda: len(tracker.requests) >= 2)
+
+    async with asyncio.timeout(2):
+        await asker.announcer.stop()
+        await patient
+
+    assert tracker.events[-1] is Event.STOPPED
+    await asker.announcer.stop()  # and once more is harmless
+
+
+async def test_who_was_never_there_tells_a_dead_tracker_nothing_in_the_end() -> None:
+    tracker = Tracker(TrackerError("away"))
+    asker = Asker("x", transport=tracker)
+    asker.announcer.start()
+    await asker.said("away")
+    asker.announcer.completed()
+    await until(lambda: len(tracker.requests) >= 2)
+
+    await asker.announcer.stop()
+
+    assert tracker.events == [Event.STARTED] * 2
+
+
+async def test_leaving_may_be_given_up_and_is_ended_by_the_next_who_asks() -> None:
+    async with raw_server(GOOD, hang) as server:
+        asker = Asker(f"http://127.0.0.1:{server.port}/announce")
+        asker.announcer.start()
+        await asker.answered()
+        leaving = asyncio.create_task(asker.announcer.stop(patience=1000))
+        await until(lambda: len(server.requests) == 2)
+
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        async with asyncio.timeout(5):
+            await asker.announcer.stop()
+
+        assert events_of(server) == ["started", "stopped"]

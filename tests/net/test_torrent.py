@@ -14,6 +14,7 @@ from p2pfs.formats.announce_http import PeerAddress
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.net import content_watch
 from p2pfs.net.engine import Client, _totals
+from p2pfs.net.tracker_http import TrackerServer
 from p2pfs.storage.creating import make_metainfo
 from p2pfs.swarm import peer_book
 from tests.support.waiting import until
@@ -209,3 +210,36 @@ async def test_who_has_what_is_here_already_takes_nothing(content, tmp_path):
         await until(lambda: part.takings() == [])
         assert part.torrents[0].peers()
         assert leech.takings() == []
+
+
+@pytest.mark.usefixtures("tracker_runtime")
+async def test_who_stops_announcing_is_counted_and_goes_on_serving(content, tmp_path):
+    metainfo = make_metainfo(content, piece_length=PIECE)
+    async with (
+        TrackerServer("127.0.0.1", 0) as tracker,
+        Client(bind="127.0.0.1") as seeder,
+        Client(bind="127.0.0.1") as middle,
+        Client(bind="127.0.0.1") as last,
+    ):
+        await seeder.seed(metainfo, content, trackers=[tracker.url])
+        torrent = await middle.download(metainfo, tmp_path / "first", trackers=[tracker.url])
+        await torrent.wait()
+
+        await torrent.stop_announcing()
+
+        counts = tracker.store.counts(metainfo.torrent_id)
+        assert (counts.complete, counts.downloaded) == (1, 1)
+        assert torrent.progress().state == "seeding"
+        await seeder.close()
+        again = await last.download(metainfo, tmp_path / "second")
+        again.add_peers([("127.0.0.1", middle.port)])
+        assert (await again.wait()).read_bytes() == content.read_bytes()
+
+
+async def test_what_was_never_announced_need_not_stop(content):
+    async with Client(bind="127.0.0.1") as client:
+        torrent = await client.seed(make_metainfo(content, piece_length=PIECE), content)
+
+        await torrent.stop_announcing()
+
+        assert torrent.progress().tracker == "no tracker"

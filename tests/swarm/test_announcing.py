@@ -54,6 +54,21 @@ def test_completed_is_told_at_once_and_once():
     assert (plan.event(), plan.next_at) == (Event.NONE, 1900.0)
 
 
+def test_a_completion_is_untold_until_a_tracker_heard_it():
+    plan = schedule()
+    assert not plan.completion_untold
+    plan.completed(0.0)
+
+    plan.succeeded(Event.STARTED, 1800, None, 0.0)
+    assert plan.started
+    assert plan.completion_untold
+    plan.failed(1.0)
+    assert plan.completion_untold
+    plan.succeeded(Event.COMPLETED, 1800, None, 5.0)
+    assert not plan.completion_untold
+    assert not schedule(complete=True).completion_untold
+
+
 def test_whoever_was_complete_at_the_start_never_says_completed():
     plan = started(complete=True)
     plan.completed(10.0)
