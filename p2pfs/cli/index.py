@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from p2pfs.cli.finding import CONFIG_DIR
 from p2pfs.cli.options import Json, LogFile, Verbose
 from p2pfs.cli.run import run_async, start_logging
 from p2pfs.cli.screen import address_text, open_screen
+from p2pfs.errors import StorageError
 
 if TYPE_CHECKING:
     from p2pfs.net.tracker_http import TrackerServer
@@ -38,43 +40,56 @@ def reached_at(host: str, advertise: str | None) -> str:
 
 @contextlib.asynccontextmanager
 async def open_index(
-    make: Callable[[], TrackerServer], address: str, config_dir: Path, *, mdns: bool
+    make: Callable[[], TrackerServer], address: str, config_dir: Path | None, *, mdns: bool
 ) -> AsyncIterator[TrackerServer]:
-    """An index that runs, and is found at `address` through `config_dir` and on the network.
+    """An index that runs, and is found at `address` by who looks for one.
 
-    `make` makes the server once nobody else has `config_dir`. Raises `StorageError` when
-    another index has it or nothing can be written there, and as the server does.
+    It says so in `config_dir`, if there is one, and with `mdns` on the network; `make` makes
+    the server once nobody else has `config_dir`. Raises `StorageError` when another index
+    has it or nothing can be written there, and what the server raises.
     """
-    from p2pfs.errors import StorageError
-    from p2pfs.net.config_files import (
-        held,
-        read_config,
-        remove_config,
-        server_config,
-        write_config,
-    )
     from p2pfs.net.discovery import Advertisement
 
-    path = server_config(config_dir)
     async with contextlib.AsyncExitStack() as stack:
-        if not stack.enter_context(held(path)):
-            values = read_config(path) or {}
-            where = (
-                f", at {values['host']}:{values['port']}" if {"host", "port"} <= {*values} else ""
-            )
-            raise StorageError(
-                f"another index runs with the config dir {config_dir}{where}: use that one, "
-                "stop it first, or choose another --config-dir"
-            )
+        if config_dir is not None:
+            stack.enter_context(_alone(config_dir))
         server = await stack.enter_async_context(make())
-        values = {"host": address, "port": str(server.port)}
-        write_config(path, values)
-        stack.callback(remove_config, path, values)
+        if config_dir is not None:
+            stack.enter_context(_written(config_dir, address, server.port))
         if mdns:
             advertisement = Advertisement()
-            await advertisement.start(server.port, [address], "p2pfs")
             stack.push_async_callback(advertisement.close)
+            await advertisement.start(server.port, [address], f"p2pfs on {socket.gethostname()}")
         yield server
+
+
+@contextlib.contextmanager
+def _alone(config_dir: Path) -> Iterator[None]:
+    from p2pfs.net.config_files import held, read_config, server_config
+
+    path = server_config(config_dir)
+    with held(path) as ours:
+        if not ours:
+            there = read_config(path) or {}
+            at = f", at {there['host']}:{there['port']}" if {"host", "port"} <= there.keys() else ""
+            raise StorageError(
+                f"another index runs with the config dir {config_dir}{at}: use that one, stop "
+                "it, or choose another --config-dir"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def _written(config_dir: Path, address: str, port: int) -> Iterator[None]:
+    from p2pfs.net.config_files import remove_config, server_config, write_config
+
+    path = server_config(config_dir)
+    values = {"host": address, "port": str(port)}
+    write_config(path, values)
+    try:
+        yield
+    finally:
+        remove_config(path, values)
 
 
 def index(

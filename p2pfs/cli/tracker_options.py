@@ -108,12 +108,17 @@ def make_server(
     publish_token: str | None,
     allow_hosts: list[str] | None,
 ) -> TrackerServer:
-    """The server that the options describe, not started yet; raises as `TrackerServer`."""
+    """The server that the options describe, not started yet.
+
+    Raises what `TrackerServer` raises, and `UsageError` for a token that cannot be one.
+    """
+    from p2pfs.net.index_client import check_token
     from p2pfs.net.tracker_http import TrackerServer
     from p2pfs.tracker.service import DEFAULT_INTERVAL
 
     more: dict[str, Any] = {}
     if publish_token is not None:
+        check_token(publish_token)
         more["publish_token"] = publish_token
     if allow_hosts:
         more["allow_hosts"] = allow_hosts

@@ -1,7 +1,7 @@
 """Small configuration files: `key = value` lines, made for people and scripts to read.
 
 Invariant: `parse(encode(values))` gives the same values back, whatever text is in them, and
-a file holds printable ASCII and letters only: what does not print is written as JSON does.
+a file holds only what prints: other characters are written as JSON writes them.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ def parse(text: str) -> dict[str, str]:
 
 
 def encode(values: Mapping[str, str]) -> str:
-    """The file that holds `values`; raises `FormatError` for a key that cannot be one.
+    """The file that holds `values`.
 
-    Keys are lower-case letters, digits, `-` and `_`, at most 64 of them.
+    Keys are lower-case letters, digits, `-` and `_`, at most 64 of them. Raises
+    `FormatError` for a key that cannot be one, and for too much.
     """
     lines = []
     for key, value in values.items():
@@ -53,7 +54,10 @@ def encode(values: Mapping[str, str]) -> str:
             raise FormatError(f"{key!r} cannot be the name of a value")
         plain = value.isprintable() and value == value.strip() and not value.startswith('"')
         lines.append(f"{key} = {value if plain else json.dumps(value)}\n")
-    return "".join(lines)
+    text = "".join(lines)
+    if len(text) > MAX_BYTES:
+        raise FormatError(f"more than {MAX_BYTES} characters")
+    return text
 
 
 def _unquoted(value: str, number: int) -> str:

@@ -30,9 +30,9 @@ def node_config(folder: Path, number: int) -> Path:
 
 
 def write_config(path: Path, values: Mapping[str, str]) -> None:
-    """Write `values` to `path`, with the folder if need be; blocks.
+    """Write `values` to `path`, with its folder if need be; blocks.
 
-    Raises `StorageError`.
+    Raises `StorageError`, and `FormatError` for values that no such file can hold.
     """
     data = config_file.encode(values).encode()
     temporary: str | None = None

@@ -58,7 +58,10 @@ class Advertisement:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, port: int, addresses: Sequence[str], name: str) -> None:
-        """Announce that an index listens at `port` of `addresses`; goes on in the background."""
+        """Announce that an index listens at `port` of `addresses`; goes on in the background.
+
+        An address that is of use on this machine alone is not announced to others.
+        """
         self._task = asyncio.create_task(self._announce(port, addresses, name), name="mdns")
 
     async def announced(self) -> bool:
@@ -81,6 +84,10 @@ class Advertisement:
     async def _announce(self, port: int, addresses: Sequence[str], name: str) -> None:
         from zeroconf.asyncio import AsyncServiceInfo
 
+        usable = [one for one in addresses if _is_usable(one, self._interfaces)]
+        if not usable:
+            log.info("the index is not announced: nobody elsewhere could reach %s", addresses)
+            return
         zeroconf: AsyncZeroconf | None = None
         try:
             machine = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:_MAX_NAME]
@@ -89,7 +96,7 @@ class Advertisement:
                 SERVICE,
                 f"{shown}.{SERVICE}",
                 port=port,
-                parsed_addresses=list(addresses),
+                parsed_addresses=usable,
                 server=f"{machine or 'p2pfs'}-{port}.local.",
             )
             zeroconf = _open(self._interfaces)
@@ -138,7 +145,7 @@ async def _find(seconds: float, interfaces: Sequence[str] | None) -> list[FoundI
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds) as patience:
                 while len(found) < _MAX_FOUND:
-                    one = await _resolved(zeroconf, await seen.get(), local=interfaces is not None)
+                    one = await _resolved(zeroconf, await seen.get(), interfaces)
                     if one is not None:
                         found[f"{one.host} {one.port}"] = one
                         until = loop.time() + _GATHER
@@ -150,7 +157,9 @@ async def _find(seconds: float, interfaces: Sequence[str] | None) -> list[FoundI
     return sorted(found.values(), key=lambda one: (one.name, one.host, one.port))
 
 
-async def _resolved(zeroconf: AsyncZeroconf, name: str, *, local: bool) -> FoundIndex | None:
+async def _resolved(
+    zeroconf: AsyncZeroconf, name: str, interfaces: Sequence[str] | None
+) -> FoundIndex | None:
     """Where the index called `name` is, if one address of it can be used from here."""
     from zeroconf import IPVersion
     from zeroconf.asyncio import AsyncServiceInfo
@@ -158,14 +167,22 @@ async def _resolved(zeroconf: AsyncZeroconf, name: str, *, local: bool) -> Found
     info = AsyncServiceInfo(SERVICE, name)
     if not await info.async_request(zeroconf.zeroconf, _ASK) or not info.port:
         return None
-    allowed = (Reach.GLOBAL, Reach.PRIVATE, *([Reach.LOOPBACK] if local else []))
     for version in (IPVersion.V4Only, IPVersion.V6Only):
         for host in info.parsed_addresses(version):
-            with contextlib.suppress(NetworkError):
-                if reach_of(host) in allowed:
-                    shown = printable(name.removesuffix(f".{SERVICE}"), 64)
-                    return FoundIndex(shown, host, info.port)
+            if _is_usable(host, interfaces):
+                return FoundIndex(printable(name.removesuffix(f".{SERVICE}"), 64), host, info.port)
     return None
+
+
+def _is_usable(host: str, interfaces: Sequence[str] | None) -> bool:
+    """Whether what is announced at `host` can be asked; on this machine only if that is meant."""
+    try:
+        reach = reach_of(host)
+    except NetworkError:
+        return False
+    return reach in (Reach.GLOBAL, Reach.PRIVATE) or (
+        reach is Reach.LOOPBACK and interfaces is not None
+    )
 
 
 def _open(interfaces: Sequence[str] | None) -> AsyncZeroconf:

@@ -38,6 +38,7 @@ __all__ = [
     "Registered",
     "UnknownError",
     "base_url",
+    "check_token",
 ]
 
 _SECONDS = 30.0
@@ -89,6 +90,14 @@ def base_url(host: str, port: int) -> str:
     return f"http://{f'[{bare}]' if ':' in bare else bare}:{port}"
 
 
+def check_token(token: str) -> None:
+    """Raise `UsageError` unless `token` can be sent: 1 to 1,024 visible ASCII characters."""
+    if not _TOKEN.fullmatch(token):
+        raise UsageError(
+            "a publish token is 1 to 1024 letters, digits and signs without blanks: this one is not"
+        )
+
+
 class IndexClient:
     """Asks the index at the URL `base`; `token` allows to publish where that is restricted.
 
@@ -107,8 +116,8 @@ class IndexClient:
         node: tuple[str, str] | None = None,
         advice: str = "check host (-i) and port (-d), and that the index runs there",
     ) -> None:
-        if token is not None and not _TOKEN.fullmatch(token):
-            raise UsageError("the token has characters other than letters, digits and signs")
+        if token is not None:
+            check_token(token)
         if node is not None and not _NODE_ID.fullmatch(node[0]):
             raise UsageError(f"{printable(node[0], 80)!r} cannot be the id of a node")
         self.base = base.rstrip("/")
