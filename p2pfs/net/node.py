@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -42,12 +43,13 @@ log = logging.getLogger(__name__)
 PUBLISHING: Final = 8
 """Torrents on their way to the index at the same time."""
 
+TELL_EVERY: Final = 0.5
+"""Seconds between two new lists for the index while many files are being hashed."""
+
 IDLE_TAKER: Final = 60.0
 """Seconds after which a peer that takes nothing is not waited for any more."""
 
-Kind = Literal[
-    "hashing", "shared", "changed", "withdrawn", "complete", "problem", "index_lost", "index_back"
-]
+Kind = Literal["shared", "changed", "withdrawn", "complete", "problem", "index_lost", "index_back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,9 @@ class _Shared:
 class Node:
     """Shares what `sources` find through `client`, and holds a place at `index`.
 
-    The client is the caller's: it is started before and closed after the node. Events come
-    in the loop's thread. `index.node` says who this node is.
+    The client is the caller's: it is started before and closed after the node; the index
+    was told who this node is. Events come in the loop's thread. `hashing` is told (name,
+    bytes done, bytes in all) on worker threads.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class Node:
         *,
         cache: HashCache,
         on_event: Callable[[NodeEvent], None] = lambda event: None,
-        hashing: Callable[[int, int], None] | None = None,
+        hashing: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._client = client
         self._index = index
@@ -108,6 +111,8 @@ class Node:
         self._problems: dict[str, str] = {}
         self._settling = Settling()
         self._turn = asyncio.Lock()
+        self._closing = threading.Event()
+        self._lease_set = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         folders = [source.folder for source in self._sources]
         self._watch = FolderWatch(
@@ -143,6 +148,7 @@ class Node:
 
     async def close(self) -> None:
         """Leave the index and stop sharing; downloads under way are broken off, resumable."""
+        self._closing.set()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -318,11 +324,8 @@ class Node:
             ready, wait = self._settling.ready(fresh, loop.time(), time.time())
             for path, reason in scan.problems.items():
                 self._problem(path, reason)
-        for number, item in enumerate(ready):
-            async with self._turn:
-                await self._share(item)
-            if number % 50 == 0:
-                self._update_lease()
+        for item in ready:
+            await self._share(item)
         self._update_lease()
         if gone:
             await self._lease.settled()
@@ -346,13 +349,13 @@ class Node:
 
     async def _share(self, item: Item) -> None:
         """Hash one item, or remember its hashes, and seed it."""
-        if item.name in self._shared or item.name in self._fetching:
-            return
         try:
             metainfo = await asyncio.to_thread(self._describe, item)
-            if metainfo is None:
-                return  # written to meanwhile: its turn comes again
-            torrent = await self._client.seed(metainfo, item.seed_path, verify=False)
+            async with self._turn:
+                if metainfo is None or item.name in self._shared or item.name in self._fetching:
+                    return
+                torrent = await self._client.seed(metainfo, item.seed_path, verify=False)
+                self._shared[item.name] = _Shared(item, torrent)
         except P2pfsError as error:
             self._problem(item.name, str(error))
             return
@@ -360,15 +363,25 @@ class Node:
             self._problem(item.name, error.strerror or str(error))
             return
         self._problems.pop(item.name, None)
-        self._shared[item.name] = _Shared(item, torrent)
         self._tell(_event("shared", item.name, item, torrent))
+        now = asyncio.get_running_loop().time()
+        if now - self._lease_set >= TELL_EVERY:
+            self._lease_set = now
+            self._update_lease()
 
     def _describe(self, item: Item) -> Metainfo | None:
         """The torrent of an item, on a worker thread; None when it changed meanwhile."""
         known = self._cache.get(item.path, item.signature)
         if known is not None:
             return known
-        metainfo = describe(item, self._hashing)
+
+        def hashed(done: int, total: int) -> None:
+            if self._closing.is_set():
+                raise StorageError(f"{item.name} was not hashed to its end")
+            if self._hashing is not None:
+                self._hashing(item.name, done, total)
+
+        metainfo = describe(item, hashed)
         if not is_unchanged(item, self._files):
             return None
         self._cache.put(item.path, item.signature, metainfo)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -100,8 +102,12 @@ class Class:
     def told(self, number: int, kind: str) -> list[str]:
         return [event.name for event in self.events[str(number)] if event.kind == kind]
 
-    async def close(self) -> None:
+    async def leave(self) -> None:
+        """Close every node."""
         await self._stack.aclose()
+
+    async def close(self) -> None:
+        await self.leave()
         await self.index.close()
 
 
@@ -334,17 +340,37 @@ async def test_a_node_registers_again_at_an_index_that_forgot_everything(
 async def test_a_restart_hashes_nothing_again(room: Class) -> None:
     hashed: list[int] = []
     content = {f"{number}.txt": b"%d" % number for number in range(5)}
-    first = await room.node(1, content, hashing=lambda done, total: hashed.append(done))
+    first = await room.node(1, content, hashing=lambda name, done, total: hashed.append(done))
     before = len(hashed)
     await first.close()
     first._cache.close()
 
-    second = await room.node(1, hashing=lambda done, total: hashed.append(done))
+    second = await room.node(1, hashing=lambda name, done, total: hashed.append(done))
 
     assert before >= 5
     assert len(hashed) == before
     assert len(second.files()) == 5
     assert await room.names() == sorted(content)
+
+
+async def test_leaving_does_not_wait_for_a_file_that_is_being_hashed(room: Class) -> None:
+    begun, hashed = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hashing(name: str, done: int, total: int) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        hashed.wait(20)
+
+    starting = asyncio.ensure_future(room.node(1, {"large.bin": bytes(5_000_000)}, hashing=hashing))
+    await begun.wait()
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    closing = asyncio.ensure_future(room.leave())
+    await asyncio.sleep(0)
+    hashed.set()
+    await closing
+
+    assert room.told(1, "shared") == []
 
 
 async def test_a_folder_shared_as_one_arrives_as_a_tree(room: Class) -> None:
