@@ -1,7 +1,7 @@
-"""The catalogue over HTTP: `/torrents` to list and publish, `/torrents/NAME.torrent` to fetch.
+"""The catalogue over HTTP: list, search, fetch, publish and withdraw below `/torrents`.
 
-Invariant: whatever a client sends, it gets an answer that says what was wrong; the
-database is only touched on worker threads, so announces never wait for it.
+Invariant: passes over the catalogue, its database and the metainfo of strangers are left
+to worker threads, so that announces never wait for them.
 """
 
 from __future__ import annotations
@@ -10,117 +10,159 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from urllib.parse import parse_qs, quote, unquote
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from urllib.parse import quote, unquote
 
-from p2pfs.errors import FormatError, P2pfsError
+from p2pfs.errors import FormatError
 from p2pfs.formats.bencode import METAINFO_LIMITS
-from p2pfs.formats.scrape_http import ScrapeEntry
-from p2pfs.geometry import TorrentId
-from p2pfs.net.asgi_server import Receive, Scope, Send
-from p2pfs.net.http_reply import header, read_body, send_json, send_reply
-from p2pfs.tracker.catalogue import AmbiguousName, Catalogue, Entry, UnknownName
+from p2pfs.net.http_reply import Reply, header, json_reply, read_body
+from p2pfs.net.request_guard import RequestGuard, sender
+from p2pfs.net.routing import Refused, Request, Router
+from p2pfs.tracker.catalogue import AmbiguousName, Catalogue, Entry, NotYours, UnknownName
+from p2pfs.tracker.presence import Presence
+from p2pfs.tracker.rights import ANONYMOUS, Publisher
 
 __all__ = ["CatalogueRoutes"]
 
 TORRENT_TYPE = b"application/x-bittorrent"
 PAGE = 1000
+_SUFFIX = ".torrent"
 _BODY_SECONDS = 60.0
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_UPLOADS = 4
+_SMALL_BODY = 256 * 1024
+_SMALL_UPLOADS = 64
+_LARGE_UPLOADS = 4
 """Metainfo files taken in at the same time: each may be as large as the limit."""
 
 
 class CatalogueRoutes:
-    """The part of the application below `/torrents`.
-
-    `scrape` gives the counts of those torrents that have a swarm.
-    """
+    """The part of the application below `/torrents`; `clock` is seconds since 1970."""
 
     def __init__(
         self,
         catalogue: Catalogue,
-        scrape: Callable[[list[TorrentId]], dict[TorrentId, ScrapeEntry]],
+        presence: Presence,
+        guard: RequestGuard,
+        workers: ThreadPoolExecutor,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._catalogue = catalogue
-        self._scrape = scrape
+        self._presence = presence
+        self._guard = guard
+        self._workers = workers
         self._clock = clock
-        self._uploads = asyncio.Semaphore(_UPLOADS)
+        self._small_uploads = asyncio.Semaphore(_SMALL_UPLOADS)
+        self._large_uploads = asyncio.Semaphore(_LARGE_UPLOADS)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["raw_path"].decode("latin-1")
-        name = path.removeprefix("/torrents").lstrip("/")
-        try:
-            if method in ("POST", "PUT") and (method == "PUT" or not name):
-                await self._publish(scope, receive, send)
-            elif method in ("GET", "HEAD") and name:
-                await self._fetch(name, send)
-            elif method in ("GET", "HEAD"):
-                await self._list(scope, send)
-            else:
-                await send_json(send, {"error": f"{method} is not possible here"}, status=405)
-        except UnknownName as error:
-            await send_json(send, {"error": str(error), "near": error.near}, status=404)
-        except AmbiguousName as error:
-            choices = [f"{one.name}@{one.torrent_id}" for one in error.candidates]
-            await send_json(send, {"error": str(error), "candidates": choices}, status=409)
-        except FormatError as error:
-            await send_json(send, {"error": str(error)}, status=400)
-        except P2pfsError as error:
-            await send_json(send, {"error": str(error)}, status=503)
+    def enter(self, router: Router) -> None:
+        """Answer through `router`."""
+        router.add("/torrents", GET=self._list, POST=self._publish)
+        router.add("/torrents/{name}", GET=self._fetch, DELETE=self._withdraw)
 
-    async def _publish(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origin, host = header(scope, b"origin"), header(scope, b"host")
-        if origin and origin.partition(b"://")[2] != host:
-            await send_json(send, {"error": "pages of other sites may not publish"}, status=403)
-            return
-        async with self._uploads:
-            data = await read_body(receive, METAINFO_LIMITS.max_bytes, _BODY_SECONDS)
-            entry, new = await asyncio.to_thread(self._catalogue.publish, data, int(self._clock()))
-        await send_json(send, _described(entry, None), status=201 if new else 200)
-
-    async def _fetch(self, quoted: str, send: Send) -> None:
-        name = unquote(quoted.removesuffix(".torrent"))
-        entry = await asyncio.to_thread(self._catalogue.find, name)
-        data = await asyncio.to_thread(self._catalogue.metainfo, entry.torrent_id)
-        disposition = f"attachment; filename*=UTF-8''{quote(entry.name, safe='')}.torrent"
-        await send_reply(
-            send,
-            data,
-            kind=TORRENT_TYPE,
-            headers=[(b"content-disposition", disposition.encode())],
-        )
-
-    async def _list(self, scope: Scope, send: Send) -> None:
-        query = parse_qs(scope["query_string"].decode("latin-1"))
+    async def _list(self, request: Request) -> Reply:
+        query = request.query("pattern", "all", "offset", "limit")
         offset = _number(query, "offset", 0)
         limit = min(_number(query, "limit", PAGE), PAGE)
-        entries = await asyncio.to_thread(self._catalogue.entries, offset, limit)
-        counts = self._scrape([entry.torrent_id for entry in entries])
-        await send_json(
-            send,
-            {
-                "torrents": [_described(one, counts.get(one.torrent_id)) for one in entries],
-                "total": len(self._catalogue),
-            },
+        everything = query.get("all", "0")
+        if everything not in ("0", "1"):
+            raise FormatError("all is 0 or 1")
+
+        def page() -> tuple[list[Entry], int]:
+            found = self._catalogue.matching(query.get("pattern"))
+            if everything == "0":
+                is_live = self._presence.is_live
+                found = [entry for entry in found if is_live(entry.torrent_id.v1)]
+            return list(found[offset : offset + limit]), len(found)
+
+        loop = asyncio.get_running_loop()
+        entries, total = await loop.run_in_executor(self._workers, page)
+        answer = {"torrents": [self._described(entry) for entry in entries], "total": total}
+        return await loop.run_in_executor(self._workers, json_reply, answer)
+
+    async def _publish(self, request: Request) -> Reply:
+        publisher = self._sender(request)
+        length = header(request.scope, b"content-length")
+        small = length.isdigit() and int(length[:20]) <= _SMALL_BODY
+        async with self._small_uploads if small else self._large_uploads:
+            data = await read_body(request.receive, METAINFO_LIMITS.max_bytes, _BODY_SECONDS)
+            work = partial(self._catalogue.publish, data, int(self._clock()), publisher)
+            entry, new = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        self._presence.published(entry.torrent_id)
+        return json_reply(self._described(entry), 201 if new else 200)
+
+    async def _fetch(self, request: Request) -> Reply:
+        wanted = unquote(request.argument)
+        try:
+            entry = await self._find(wanted.removesuffix(_SUFFIX) or wanted)
+        except Refused as error:
+            if error.status != 404 or not wanted.endswith(_SUFFIX):
+                raise
+            entry = await self._find(wanted)
+        loop = asyncio.get_running_loop()
+        data = await loop.run_in_executor(self._workers, self._catalogue.metainfo, entry.torrent_id)
+        name = quote(entry.name.rpartition("/")[2], safe="")
+        disposition = f"attachment; filename*=UTF-8''{name}{_SUFFIX}"
+        return Reply(
+            data, kind=TORRENT_TYPE, headers=[(b"content-disposition", disposition.encode())]
         )
 
+    async def _withdraw(self, request: Request) -> Reply:
+        asker = self._sender(request)
+        entry = await self._find(unquote(request.argument))
+        described = self._described(entry)
+        work = partial(
+            self._catalogue.withdraw,
+            entry.torrent_id,
+            asker,
+            self._presence.leases.holders(entry.torrent_id.v1),
+            everything=self._guard.by_token,
+        )
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        except NotYours as error:
+            raise Refused(403, str(error)) from error
+        except UnknownName as error:
+            raise Refused(404, str(error), near=error.near) from error
+        return json_reply(described)
 
-def _described(entry: Entry, counts: ScrapeEntry | None) -> dict[str, object]:
-    return {
-        "name": entry.name,
-        "size": entry.size,
-        "info_hash": str(entry.torrent_id),
-        "published": entry.published,
-        "seeders": counts.complete if counts else 0,
-        "leechers": counts.incomplete if counts else 0,
-        "downloaded": counts.downloaded if counts else 0,
-    }
+    async def _find(self, wanted: str) -> Entry:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._workers, self._catalogue.find, wanted)
+        except UnknownName as error:
+            raise Refused(404, str(error), near=error.near) from error
+        except AmbiguousName as error:
+            candidates = [self._described(one) for one in error.candidates]
+            raise Refused(409, str(error), candidates=candidates) from error
+
+    def _sender(self, request: Request) -> Publisher:
+        """Who asks; nobody may use the id of a node that is here with another key."""
+        publisher = sender(request.scope)
+        lease = self._presence.leases.get(publisher.node_id)
+        if publisher != ANONYMOUS and lease is not None and lease.node != publisher:
+            raise Refused(403, f"another node is called {publisher.node_id!r}: the key is wrong")
+        return publisher
+
+    def _described(self, entry: Entry) -> dict[str, object]:
+        standing = self._presence.standing(entry.torrent_id)
+        return {
+            "name": entry.name,
+            "size": entry.size,
+            "info_hash": str(entry.torrent_id),
+            "published": entry.published,
+            "files": entry.files,
+            "seeders": standing.counts.complete,
+            "leechers": standing.counts.incomplete,
+            "downloaded": standing.counts.downloaded,
+            "live": standing.live,
+            "unconfirmed": standing.unconfirmed,
+        }
 
 
-def _number(query: dict[str, list[str]], name: str, default: int) -> int:
-    text = query.get(name, [str(default)])[0]
+def _number(query: dict[str, str], name: str, default: int) -> int:
+    text = query.get(name, str(default))
     if not _NUMBER.fullmatch(text):
         raise FormatError(f"{name} is not a number")
     return int(text)

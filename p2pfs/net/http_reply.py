@@ -9,13 +9,34 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from p2pfs.errors import FormatError
 from p2pfs.net.asgi_server import Receive, Scope, Send
 
-__all__ = ["header", "read_body", "send_json", "send_reply"]
+__all__ = ["Reply", "TooLarge", "header", "json_reply", "read_body", "send_json", "send_reply"]
 
 _GUARD = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+
+class TooLarge(FormatError):
+    """The body of a request is larger than what is taken."""
+
+
+class Reply(NamedTuple):
+    """A whole reply; `kind` is its content type."""
+
+    body: bytes
+    status: int = 200
+    kind: bytes = b"application/json"
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+def json_reply(
+    value: object, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> Reply:
+    """`value` as JSON: plain ASCII without a `<`, so that nothing can take it for a page."""
+    return Reply(json.dumps(value).replace("<", "\\u003c").encode(), status, headers=headers)
 
 
 async def send_reply(
@@ -43,8 +64,9 @@ async def send_reply(
 
 
 async def send_json(send: Send, value: object, *, status: int = 200) -> None:
-    """Send `value` as JSON, plain ASCII."""
-    await send_reply(send, json.dumps(value).encode(), status=status, kind=b"application/json")
+    """Send `value` as `json_reply` makes it."""
+    reply = json_reply(value, status)
+    await send_reply(send, reply.body, status=status, kind=reply.kind)
 
 
 def header(scope: Scope, name: bytes) -> bytes:
@@ -56,7 +78,7 @@ def header(scope: Scope, name: bytes) -> bytes:
 
 
 async def read_body(receive: Receive, limit: int, seconds: float) -> bytes:
-    """The body of a request; `FormatError` beyond `limit` bytes or `seconds`."""
+    """The body of a request; `TooLarge` beyond `limit` bytes, `FormatError` beyond `seconds`."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -68,7 +90,7 @@ async def read_body(receive: Receive, limit: int, seconds: float) -> bytes:
                 part = message.get("body", b"")
                 size += len(part)
                 if size > limit:
-                    raise FormatError(f"the body is larger than {limit} bytes")
+                    raise TooLarge(f"the body is larger than {limit} bytes")
                 parts.append(part)
                 if not message.get("more_body", False):
                     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""The tracker as people run it: announces, scrapes and the catalogue on one HTTP port.
+"""The tracker as people run it: announces, scrapes and the index on one HTTP port.
 
 Invariant: `/announce` and `/scrape` never wait for anything: they are answered in the
 step of the event loop in which they arrive, ahead of every other route. Whatever is wrong
@@ -8,13 +8,11 @@ with an announce, the answer is a `failure reason` that a client can show (BEP 3
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
+import os
 import random
-import socket
 import time
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from p2pfs.errors import P2pfsError, UsageError
@@ -23,27 +21,36 @@ from p2pfs.formats.scrape_http import encode_scrape, parse_scrape_query
 from p2pfs.net.asgi_server import AsgiServer, Receive, Scope, Send
 from p2pfs.net.catalogue_http import CatalogueRoutes
 from p2pfs.net.http_reply import header, send_json, send_reply
+from p2pfs.net.index_keeping import IndexKeeper
 from p2pfs.net.listener import addresses_of, bind_port, is_any_address, listen_error
+from p2pfs.net.node_http import NodeRoutes
+from p2pfs.net.own_address import address_for
+from p2pfs.net.request_guard import RequestGuard
+from p2pfs.net.routing import Router
 from p2pfs.tracker.catalogue import Catalogue
+from p2pfs.tracker.last_known import LastKnown
 from p2pfs.tracker.peer_store import MemoryPeerStore
+from p2pfs.tracker.presence import Presence
 from p2pfs.tracker.service import DEFAULT_INTERVAL, TrackerService, lifetime_for
 
 __all__ = ["DEFAULT_PORT", "TrackerServer"]
 
 DEFAULT_PORT = 9999
-_SWEEP_EVERY = 1.0
-_SWEEP_BUDGET = 20_000
-"""Rows looked at in one sweep: about a millisecond."""
+_WORKERS = 8
+"""Threads for the catalogue: what they publish at the same time shares one commit."""
 
 
 class TrackerServer:
-    """A tracker with its catalogue.
+    """A tracker with its index: the catalogue of what is shared, and the nodes that share it.
 
     `host` empty, `0.0.0.0` or `::` listens on both address families, any other address
     only on itself; `port` 0 takes any free one. `interval` and `min_interval` are seconds.
-    The catalogue lives in `data_dir`, or in memory. `closed` refuses torrents that the
-    catalogue does not have. `advertise` is the IP address under which peers on this
-    machine are reached from elsewhere, if the tracker should not find out by itself.
+    The catalogue lives in `data_dir`, together with the last known counts and nodes, or in
+    memory. `closed` refuses torrents that the catalogue does not have. `advertise` is the
+    IP address under which peers on this machine are reached from elsewhere, if the tracker
+    should not find out by itself. With `publish_token` only its holders may publish,
+    withdraw and register nodes. `allow_hosts` are names by which the index is asked, beside
+    its addresses and the names of its machine and local network.
     Raises `UsageError` for values out of range, `CatalogueError` when `data_dir` cannot
     be used.
     """
@@ -58,6 +65,8 @@ class TrackerServer:
         data_dir: Path | str | None = None,
         closed: bool = False,
         advertise: str | None = None,
+        publish_token: str | None = None,
+        allow_hosts: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -66,18 +75,29 @@ class TrackerServer:
         self._host = host
         self._port = port
         self._clock = clock
+        names = [*allow_hosts, advertise] if advertise else allow_hosts
+        guard = RequestGuard(names=names, token=publish_token, clock=clock)
+        lifetime = lifetime_for(interval)
         self.catalogue = Catalogue(Path(data_dir) / "catalogue.sqlite" if data_dir else None)
-        self.store = MemoryPeerStore(lifetime_for(interval), rng=rng)
+        self.store = MemoryPeerStore(lifetime, rng=rng)
         self.service = TrackerService(
             self.store,
             interval=interval,
             min_interval=min_interval,
             allowed=self.catalogue.__contains__ if closed else None,
             advertise=[advertise] if advertise else [],
+            tracker_id=os.urandom(8).hex().encode(),
         )
-        self._routes = CatalogueRoutes(self.catalogue, self.service.scrape)
+        last_known = LastKnown(self.catalogue.database, lifetime, clock()) if data_dir else None
+        self.presence = Presence(self.store, self.catalogue.__contains__, last_known, clock())
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="catalogue")
+        self._keeper = IndexKeeper(self.store, self.presence, self._workers, clock)
+        self._router = Router(guard)
+        CatalogueRoutes(self.catalogue, self.presence, guard, self._workers).enter(self._router)
+        NodeRoutes(
+            self.catalogue, self.presence, self.service, guard, self._workers, clock=clock
+        ).enter(self._router)
         self._server: AsgiServer | None = None
-        self._sweeper: asyncio.Task[None] | None = None
         self.addresses: list[tuple[str, int]] = []
 
     @property
@@ -103,18 +123,15 @@ class TrackerServer:
         self.addresses = addresses_of(sockets)
         self._server = AsgiServer(self._answer, sockets)
         await self._server.start()
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._keeper.start()
 
     async def close(self) -> None:
-        """Stop listening, finish what is under way, close the catalogue."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
-            self._sweeper = None
+        """Stop listening, finish what is under way, save what is known, close the catalogue."""
         if self._server is not None:
             await self._server.close()
             self._server = None
+        await self._keeper.close()
+        await asyncio.to_thread(self._workers.shutdown)
         self.catalogue.close()
 
     async def __aenter__(self) -> TrackerServer:
@@ -124,24 +141,18 @@ class TrackerServer:
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(_SWEEP_EVERY)
-            self.store.expire(self._clock(), _SWEEP_BUDGET)
-
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if path == "/announce":
             await self._announce(scope, send)
         elif path == "/scrape":
             await self._scrape(scope, send)
-        elif path == "/torrents" or path.startswith("/torrents/"):
-            await self._routes(scope, receive, send)
+        elif path.startswith(("/torrents", "/nodes")):
+            await self._router(scope, receive, send)
         elif path == "/health":
             await self._health(send)
         else:
-            hint = "this is a p2pfs tracker: /announce, /scrape, /torrents and /health are here\n"
-            await send_reply(send, hint.encode(), status=404)
+            await send_reply(send, _HINT, status=404)
 
     async def _announce(self, scope: Scope, send: Send) -> None:
         if scope["method"] != "GET":
@@ -150,7 +161,7 @@ class TrackerServer:
         source = scope["client"][0]
 
         def reached_at() -> str | None:
-            return _own_address(header(scope, b"host"), source)
+            return address_for(header(scope, b"host"), source)
 
         try:
             request = parse_query(scope["query_string"], source)
@@ -181,41 +192,10 @@ class TrackerServer:
                 "peers": self.store.peer_count,
                 "torrents": self.store.torrent_count,
                 "catalogue": len(self.catalogue),
+                "nodes": len(self.presence.leases),
             },
         )
 
 
+_HINT = b"this is a p2pfs index: /announce, /scrape, /torrents, /nodes and /health are here\n"
 _GET_ONLY = [(b"allow", b"GET")]
-
-
-def _own_address(host_header: bytes, source: str) -> str | None:
-    """The address of this machine that the asker at `source` can use.
-
-    The one it asked us at, if it named an address; else the one that the system would
-    answer it from.
-    """
-    named = _literal(host_header[:64])
-    return named if named is not None else _route_to(source)
-
-
-@lru_cache(maxsize=1024)
-def _literal(host_header: bytes) -> str | None:
-    text = host_header.decode("latin-1")
-    bare = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        return None
-    unusable = address.is_loopback or address.is_unspecified or address.is_multicast
-    return None if unusable else str(address)
-
-
-@lru_cache(maxsize=1024)
-def _route_to(source: str) -> str | None:
-    family = socket.AF_INET6 if ":" in source else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((source, 9))  # UDP: picks a source address and sends nothing
-            return str(probe.getsockname()[0])
-    except OSError:
-        return None

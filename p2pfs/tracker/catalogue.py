@@ -1,28 +1,39 @@
 """What is shared: metainfo files that people published, found again by name.
 
 Invariant: every entry passed `metainfo.parse`, is never changed by a later one, and once
-`publish` has returned it survives a crash (SQLite, write-ahead log, full sync). Contents
-that differ are both kept though they have one name; then a name alone is not enough.
+`publish` has returned it survives a crash. Contents that differ are both kept though they
+have one name; then a name alone is not enough. Finding and listing never wait for the disk.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from p2pfs.errors import CatalogueError
+from p2pfs.errors import CatalogueError, FormatError
 from p2pfs.formats import metainfo
 from p2pfs.geometry import TorrentId
+from p2pfs.tracker.database import Database
+from p2pfs.tracker.name_index import Entry, NameIndex
+from p2pfs.tracker.rights import ANONYMOUS, NotYours, Publisher, withdrawal
 
-__all__ = ["MAX_ENTRIES", "AmbiguousName", "Catalogue", "Entry", "UnknownName"]
+__all__ = [
+    "MAX_ENTRIES",
+    "AmbiguousName",
+    "Catalogue",
+    "CatalogueFull",
+    "Entry",
+    "NotYours",
+    "UnknownName",
+]
 
 MAX_ENTRIES = 100_000
+_MAX_PUBLISHERS = 1000
+"""Publishers that one entry remembers."""
+_MAX_CANDIDATES = 20
 
 _HASH = re.compile(r"[0-9a-fA-F]{40}")
 _SUFFIX = re.compile(r"(?s)(.+)@([0-9a-fA-F]{4,40})")
@@ -32,23 +43,17 @@ CREATE TABLE IF NOT EXISTS torrents (
     name      TEXT NOT NULL,
     size      INTEGER NOT NULL,
     published INTEGER NOT NULL,
-    metainfo  BLOB NOT NULL
+    metainfo  BLOB NOT NULL,
+    files     INTEGER NOT NULL
 );
-CREATE INDEX IF NOT EXISTS torrents_by_name ON torrents (name);
+DROP INDEX IF EXISTS torrents_by_name;
+CREATE TABLE IF NOT EXISTS publishers (
+    info_hash BLOB NOT NULL,
+    node_id   TEXT NOT NULL,
+    proof     BLOB NOT NULL,
+    PRIMARY KEY (info_hash, node_id, proof)
+) WITHOUT ROWID;
 """
-_COLUMNS = "SELECT info_hash, name, size, published FROM torrents"
-_NEAR_FROM = 20_000
-"""Names that a search for near ones looks at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One shared content: `size` in bytes, `published` in seconds since 1970."""
-
-    torrent_id: TorrentId
-    name: str
-    size: int
-    published: int
 
 
 class UnknownName(CatalogueError):
@@ -69,6 +74,10 @@ class AmbiguousName(CatalogueError):
         super().__init__(f"{name!r} means several contents; ask for one of: {choices}")
 
 
+class CatalogueFull(CatalogueError):
+    """There are `MAX_ENTRIES` entries already."""
+
+
 class Catalogue:
     """The entries in the database at `path`, or in memory without one.
 
@@ -77,105 +86,195 @@ class Catalogue:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._lock = threading.Lock()
-        self._where = str(path) if path else "memory"
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(
-                path or ":memory:", check_same_thread=False, isolation_level=None, timeout=10
-            )
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(_SCHEMA)
-            rows = self._database.execute("SELECT info_hash FROM torrents").fetchall()
-        except (sqlite3.Error, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise CatalogueError(
-                f"cannot open the catalogue {self._where}: {reason}; "
-                "choose another folder for it, or move what is there away"
-            ) from error
-        self._known = {bytes(row[0]) for row in rows}
+        self.database = Database(path, _SCHEMA, _upgrade)
+        self._index = NameIndex()
+        rows = self.database.read("SELECT info_hash, name, size, published, files FROM torrents")
+        self._index.fill(
+            [
+                Entry(TorrentId(bytes(key)), str(name), int(size), int(published), int(files))
+                for key, name, size, published, files in rows
+            ]
+        )
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._index)
 
     def __contains__(self, torrent_id: TorrentId) -> bool:
-        return torrent_id.v1 in self._known
+        return torrent_id.v1 in self._index
 
     def close(self) -> None:
-        """Closes the database; nothing can be asked afterwards."""
-        with self._lock:
-            self._database.close()
+        """Closes the database; nothing can be published or fetched afterwards."""
+        self.database.close()
 
-    def publish(self, data: bytes, published: int) -> tuple[Entry, bool]:
+    def publish(
+        self, data: bytes, published: int, publisher: Publisher = ANONYMOUS
+    ) -> tuple[Entry, bool]:
         """Keep a metainfo file; the entry, and whether it is new.
 
-        The same content published again changes nothing. Raises `FormatError` when `data`
-        is not a metainfo file, `CatalogueError` when it cannot be kept.
+        The same content published again only adds its publisher. Raises `FormatError`
+        when `data` is not a metainfo file, `CatalogueFull` or another `CatalogueError`
+        when it cannot be kept.
         """
         torrent = metainfo.parse(data)
-        entry = Entry(torrent.torrent_id, torrent.name, torrent.total_length, published)
         key = torrent.torrent_id.v1
-        if key not in self._known:
-            if len(self._known) >= MAX_ENTRIES:
-                raise CatalogueError(f"the catalogue is full: {MAX_ENTRIES} entries")
-            self._query(
-                "INSERT OR IGNORE INTO torrents VALUES (?, ?, ?, ?, ?)",
-                (key, entry.name, entry.size, published, data),
+        known = self._index.get(key)
+        if known is not None and publisher in self.publishers(torrent.torrent_id):
+            return known, False
+        entry = Entry(
+            torrent.torrent_id,
+            torrent.shared_name,
+            torrent.total_length,
+            published,
+            len(torrent.files),
+        )
+
+        def keep(database: sqlite3.Connection) -> tuple[Entry, bool]:
+            row = database.execute(
+                "SELECT published FROM torrents WHERE info_hash = ?", (key,)
+            ).fetchone()
+            if row is None:
+                if len(self._index) >= MAX_ENTRIES:
+                    raise CatalogueFull(f"the catalogue is full: {MAX_ENTRIES} entries")
+                database.execute(
+                    "INSERT INTO torrents VALUES (?, ?, ?, ?, ?, ?)",
+                    (key, entry.name, entry.size, published, data, entry.files),
+                )
+            if len(_publishers(database, key)) < _MAX_PUBLISHERS:
+                _add_publishers(database, key, (publisher,))
+            return (known or entry), row is None
+
+        def enter(result: tuple[Entry, bool]) -> None:
+            if result[1]:
+                self._index.add(entry)
+
+        stored, new = self.database.write(keep, enter)
+        return self._index.get(key) or stored, new
+
+    def publishers(self, torrent_id: TorrentId) -> frozenset[Publisher]:
+        """Who published this; empty for what is not here."""
+        rows = self.database.read(
+            "SELECT node_id, proof FROM publishers WHERE info_hash = ?", (torrent_id.v1,)
+        )
+        return frozenset(Publisher(str(node), bytes(proof)) for node, proof in rows)
+
+    def withdraw(
+        self,
+        torrent_id: TorrentId,
+        asker: Publisher,
+        holders: Collection[Publisher] = (),
+        *,
+        everything: bool = False,
+    ) -> Entry:
+        """Take an entry out, as far as `rights.withdrawal` lets `asker`; the entry it was.
+
+        `holders` are the nodes that serve it; `everything` says that the asker may withdraw
+        whatever there is. Raises `NotYours` when it stays (the asker's own part in it is
+        given up then), `UnknownName` when it is not here.
+        """
+        key = torrent_id.v1
+        entry = self._index.get(key)
+        if entry is None:
+            raise UnknownName(str(torrent_id), ())
+
+        def decide(database: sqlite3.Connection) -> tuple[bool, bool]:
+            before = _publishers(database, key)
+            granted, after = withdrawal(before, frozenset(holders), asker)
+            if granted or everything:
+                database.execute("DELETE FROM torrents WHERE info_hash = ?", (key,))
+                after = frozenset()
+            if after != before:
+                database.execute("DELETE FROM publishers WHERE info_hash = ?", (key,))
+                _add_publishers(database, key, after)
+            return granted or everything, asker in before
+
+        def leave(result: tuple[bool, bool]) -> None:
+            if result[0]:
+                self._index.remove(key)
+
+        granted, had_part = self.database.write(decide, leave)
+        if not granted:
+            raise NotYours(
+                f"{entry.name!r} stays: other nodes share it too; your part in it is withdrawn"
+                if had_part
+                else f"{entry.name!r} was published by another node, and only that one may "
+                "withdraw it"
             )
-            self._known.add(key)
-            return entry, True
-        return self._entries("WHERE info_hash = ?", (key,))[0], False
+        return entry
+
+    def get(self, torrent_id: TorrentId) -> Entry | None:
+        """The entry of a torrent."""
+        return self._index.get(torrent_id.v1)
 
     def find(self, wanted: str) -> Entry:
         """The entry called `wanted`: a name, NAME@HASH (4 digits or more), or an info hash.
 
-        A name that is there as it stands wins. Raises `UnknownName` or `AmbiguousName`.
+        A name that is there as it stands wins. A folder's name stands for the one file
+        below it, if there is just one. Raises `UnknownName` or `AmbiguousName`.
         """
-        found = self._entries("WHERE name = ? ORDER BY published DESC LIMIT 20", (wanted,))
+        found = self._index.named(wanted)
         if not found and _HASH.fullmatch(wanted):
-            found = self._entries("WHERE info_hash = ?", (bytes.fromhex(wanted),))
+            entry = self._index.get(bytes.fromhex(wanted))
+            found = [entry] if entry else []
         pinned = _SUFFIX.fullmatch(wanted)
         if not found and pinned:
-            found = self._entries(
-                "WHERE name = ? AND hex(info_hash) LIKE ? LIMIT 20",
-                (pinned[1], pinned[2].upper() + "%"),
-            )
+            begin = pinned[2].lower()
+            candidates = self._index.named(pinned[1]) or self._index.below(pinned[1], 2)
+            found = [one for one in candidates if str(one.torrent_id).startswith(begin)]
         if not found:
-            raise UnknownName(wanted, self._near(pinned[1] if pinned else wanted))
+            found = self._index.below(wanted, 2)
+            found = found if len(found) == 1 else []
+        if not found:
+            raise UnknownName(wanted, self._index.near(pinned[1] if pinned else wanted))
         if len(found) > 1:
-            raise AmbiguousName(wanted, found)
+            found.sort(key=_newest_first)
+            raise AmbiguousName(wanted, found[:_MAX_CANDIDATES])
         return found[0]
 
     def metainfo(self, torrent_id: TorrentId) -> bytes:
         """The metainfo file as it was published; raises `UnknownName`."""
-        rows = self._query("SELECT metainfo FROM torrents WHERE info_hash = ?", (torrent_id.v1,))
+        rows = self.database.read(
+            "SELECT metainfo FROM torrents WHERE info_hash = ?", (torrent_id.v1,)
+        )
         if not rows:
             raise UnknownName(str(torrent_id), ())
         return bytes(rows[0][0])
 
-    def entries(self, offset: int = 0, limit: int = MAX_ENTRIES) -> list[Entry]:
-        """Entries in the order of their names."""
-        return self._entries("ORDER BY name, info_hash LIMIT ? OFFSET ?", (limit, offset))
+    def matching(self, pattern: str | None = None) -> Sequence[Entry]:
+        """Entries in the order of their names, as `NameIndex.matching` has it."""
+        return self._index.matching(pattern)
 
-    def _near(self, wanted: str) -> list[str]:
-        rows = self._query("SELECT DISTINCT name FROM torrents LIMIT ?", (_NEAR_FROM,))
-        by_folded = {str(row[0]).casefold(): str(row[0]) for row in rows}
-        folded = wanted.casefold()
-        near = get_close_matches(folded, by_folded, n=5, cutoff=0.6)
-        near += [name for name in by_folded if folded and folded in name and name not in near]
-        return [by_folded[name] for name in near[:5]]
 
-    def _entries(self, tail: str, values: tuple[object, ...]) -> list[Entry]:
-        return [
-            Entry(TorrentId(bytes(key)), str(name), int(size), int(published))
-            for key, name, size, published in self._query(f"{_COLUMNS} {tail}", values)
-        ]
+def _newest_first(entry: Entry) -> tuple[int, bytes]:
+    return -entry.published, entry.torrent_id.v1
 
-    def _query(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        try:
-            with self._lock:
-                return self._database.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise CatalogueError(f"the catalogue {self._where} failed: {error}") from error
+
+def _publishers(database: sqlite3.Connection, key: bytes) -> frozenset[Publisher]:
+    rows = database.execute("SELECT node_id, proof FROM publishers WHERE info_hash = ?", (key,))
+    return frozenset(Publisher(str(node), bytes(proof)) for node, proof in rows)
+
+
+def _add_publishers(
+    database: sqlite3.Connection, key: bytes, publishers: Collection[Publisher]
+) -> None:
+    database.executemany(
+        "INSERT OR IGNORE INTO publishers VALUES (?, ?, ?)",
+        [(key, one.node_id, one.proof) for one in publishers],
+    )
+
+
+def _upgrade(database: sqlite3.Connection) -> None:
+    """Bring a table of an earlier version, which did not count files, up to date."""
+    columns = [row[1] for row in database.execute("PRAGMA table_info(torrents)")]
+    if not columns or "files" in columns:
+        return
+    database.execute("BEGIN IMMEDIATE")
+    database.execute("ALTER TABLE torrents ADD COLUMN files INTEGER NOT NULL DEFAULT 1")
+    for (key,) in database.execute("SELECT info_hash FROM torrents").fetchall():
+        row = database.execute("SELECT metainfo FROM torrents WHERE info_hash = ?", (key,))
+        with suppress(FormatError):
+            torrent = metainfo.parse(bytes(row.fetchone()[0]))
+            database.execute(
+                "UPDATE torrents SET name = ?, files = ? WHERE info_hash = ?",
+                (torrent.shared_name, len(torrent.files), key),
+            )
+    database.execute("COMMIT")

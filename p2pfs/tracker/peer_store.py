@@ -46,7 +46,8 @@ class PeerStore(Protocol):
 
         Whoever wants nothing is handed only those who do; nobody is handed itself. An
         address of the asker's family is preferred. `completed` counts a finished download
-        unless the peer was a seed before.
+        unless the peer was a seed before. A `now` of infinity enters a peer that is never
+        silent: it stays until it is removed.
         """
 
     def remove(self, torrent_id: TorrentId, peer: SwarmPeer) -> Counts:
@@ -63,7 +64,8 @@ class MemoryPeerStore:
     """Every swarm in this process; a peer is silent after `lifetime` seconds.
 
     Beyond `max_peers` new peers are answered but not listed, so that invented peers
-    cannot take all memory. `rng` picks the peers handed out.
+    cannot take all memory. `rng` picks the peers handed out. `with_content` are the info
+    hashes of swarms that have at least one seed or partial seed.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class MemoryPeerStore:
         self._next_row: int | None = None
         self._past: dict[bytes, int] = {}
         """Finished downloads of swarms that are empty now, a bounded number of them."""
+        self.with_content: set[bytes] = set()
+        self._changed: set[bytes] = set()
 
     @property
     def torrent_count(self) -> int:
@@ -109,17 +113,21 @@ class MemoryPeerStore:
             swarm = self._swarms[torrent_id.v1] = SwarmTable(self._past.pop(torrent_id.v1, 0))
             self._rounds.append(torrent_id.v1)
         if listed:
+            before = swarm.partials_from, swarm.seeds_from, swarm.downloaded
             identity = peer.identity
             row = swarm.find(identity)
             if completed and (row < 0 or row < swarm.seeds_from):
                 swarm.downloaded += 1
-            if row >= 0:
+            new = row < 0
+            if not new:
                 row = swarm.move(row, kind)
             elif self.peer_count < self.max_peers:
                 row = swarm.insert(identity, kind)
                 self.peer_count += 1
             if row >= 0:
                 swarm.touch(row, peer, now)
+            if new or before != (swarm.partials_from, swarm.seeds_from, swarm.downloaded):
+                self._note(torrent_id.v1, swarm)
         peers = swarm.pick(peer, row, kind, numwant, self._rng)
         ids = [swarm.ids[place][:20] for place in peers.values()] if with_ids else ()
         return Announced(swarm.counts(), list(peers), ids)
@@ -132,6 +140,7 @@ class MemoryPeerStore:
         if row >= 0:
             swarm.remove(row)
             self.peer_count -= 1
+            self._note(torrent_id.v1, swarm)
         return swarm.counts()
 
     def counts(self, torrent_id: TorrentId) -> Counts | None:
@@ -151,7 +160,10 @@ class MemoryPeerStore:
             swarm = self._swarms[name]
             first = len(swarm.seen) if self._next_row is None else self._next_row
             stop = max(first - budget, 0)
-            dropped += swarm.expire(limit, min(first, len(swarm.seen)), stop)
+            silent = swarm.expire(limit, min(first, len(swarm.seen)), stop)
+            if silent:
+                self._note(name, swarm)
+            dropped += silent
             budget -= first - stop + 1
             self._next_row = stop or None
             if stop:
@@ -164,12 +176,32 @@ class MemoryPeerStore:
         self.peer_count -= dropped
         return dropped
 
+    def take_changed(self) -> set[bytes]:
+        """The info hashes of the swarms whose counts changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def restore(self, torrent_id: TorrentId, downloaded: int) -> None:
+        """Go on counting the finished downloads of a torrent, which has no peers yet."""
+        if torrent_id.v1 not in self._swarms:
+            self._remember(torrent_id.v1, downloaded)
+
+    def _note(self, name: bytes, swarm: SwarmTable) -> None:
+        self._changed.add(name)
+        if len(swarm.ids) > swarm.partials_from:
+            self.with_content.add(name)
+        else:
+            self.with_content.discard(name)
+
     def _forget(self, name: bytes) -> None:
         past = self._swarms.pop(name).downloaded
         if past:
-            self._past[name] = past
-            if len(self._past) > _MAX_PAST:
-                del self._past[next(iter(self._past))]
+            self._remember(name, past)
+
+    def _remember(self, name: bytes, past: int) -> None:
+        self._past[name] = past
+        if len(self._past) > _MAX_PAST:
+            del self._past[next(iter(self._past))]
 
 
-_MAX_PAST = 65536
+_MAX_PAST = 131_072

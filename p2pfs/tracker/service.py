@@ -15,6 +15,7 @@ from p2pfs.formats.announce_http import AnnounceRequest, Event, PackedReply
 from p2pfs.formats.endpoint import PeerAddress, is_loopback, pack_host, unpack_host
 from p2pfs.formats.scrape_http import ScrapeEntry
 from p2pfs.geometry import PeerId, TorrentId
+from p2pfs.tracker.leases import LEASE_PREFIX
 from p2pfs.tracker.peer_store import Announced, PeerKind, PeerStore, SwarmPeer
 
 __all__ = ["DEFAULT_INTERVAL", "TrackerService", "lifetime_for"]
@@ -39,7 +40,8 @@ class TrackerService:
     `interval` and `min_interval` are seconds, 1..86400 (`UsageError` otherwise); the
     second is brought down to the first. `allowed` says which torrents are tracked (None:
     all). `advertise` lists IP addresses under which peers on the tracker's own machine
-    are reached from elsewhere.
+    are reached from elsewhere. `tracker_id` goes into every reply: clients can tell by it
+    that the tracker was restarted.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class TrackerService:
         min_interval: int | None = None,
         allowed: Callable[[TorrentId], bool] | None = None,
         advertise: Sequence[str] = (),
+        tracker_id: bytes | None = None,
     ) -> None:
         least = DEFAULT_MIN_INTERVAL if min_interval is None else min_interval
         for seconds in (interval, least):
@@ -63,6 +66,7 @@ class TrackerService:
         self.min_interval = min(least, interval)
         self._store = store
         self._allowed = allowed
+        self._tracker_id = tracker_id
 
     def announce(
         self,
@@ -108,7 +112,15 @@ class TrackerService:
             peers6=packed6,
             listed=None if request.compact else _listed(peers, found.peer_ids, request),
             external_ip=host,
+            tracker_id=self._tracker_id,
         )
+
+    def host_for(self, host: bytes, asker_ip: str, reached_at: Callable[[], str | None]) -> str:
+        """The address, as text, by which `asker_ip` reaches whoever came from `host`."""
+        asker = pack_host(asker_ip)
+        if is_loopback(host) and not is_loopback(asker):
+            host = self._ours(len(asker), reached_at) or host
+        return unpack_host(host)
 
     def scrape(self, torrents: Iterable[TorrentId]) -> dict[TorrentId, ScrapeEntry]:
         """The counts of those `torrents` that are known."""
@@ -132,13 +144,18 @@ class TrackerService:
         packed, packed6 = _by_family(peers)
         if not packed6 and not _HAS_LOOPBACK(packed):
             return peers
+        ours = self._ours(width, reached_at)
+        return [
+            (ours + one[-2:] if ours else b"") if is_loopback(one[:-2]) else one for one in peers
+        ]
+
+    def _ours(self, width: int, reached_at: Callable[[], str | None]) -> bytes:
+        """The address of this machine as others see it, packed; empty when nobody can tell."""
         ours = self._advertise.get(width) or next(iter(self._advertise.values()), b"")
         if not ours:
             text = reached_at()
             ours = pack_host(text) if text else b""
-        return [
-            (ours + one[-2:] if ours else b"") if is_loopback(one[:-2]) else one for one in peers
-        ]
+        return ours
 
 
 _HAS_LOOPBACK = re.compile(rb"(?s)(?:.{6})*?\x7f").match
@@ -170,7 +187,7 @@ def _listed(
         PeerAddress(
             unpack_host(packed[:-2]),
             int.from_bytes(packed[-2:], "big"),
-            None if request.no_peer_id else PeerId(peer_id),
+            None if request.no_peer_id or peer_id.startswith(LEASE_PREFIX) else PeerId(peer_id),
         )
         for packed, peer_id in zip(peers, peer_ids, strict=True)
         if packed

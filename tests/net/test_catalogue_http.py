@@ -40,7 +40,7 @@ async def tracker() -> AsyncIterator[TrackerServer]:
         ("DELETE", "/torrents", 405),
         ("POST", "/torrents/name", 405),
         ("POST", "/torrents", 400),
-        ("PUT", "/torrents", 400),
+        ("PUT", "/torrents", 405),
         ("GET", "/torrents/..%2f..%2fetc%2fpasswd", 404),
         ("GET", "/torrents/%ff%00.torrent", 404),
         ("GET", "/torrents/" + "x" * 5000, 404),
@@ -84,7 +84,7 @@ async def test_a_torrent_is_sent_as_a_download_with_a_harmless_header(
 
 async def test_a_new_torrent_is_created_and_an_old_one_is_known(tracker: TrackerServer) -> None:
     first = await ask(tracker.port, "/torrents", method="POST", body=torrent("a"))
-    again = await ask(tracker.port, "/torrents", method="PUT", body=torrent("a"))
+    again = await ask(tracker.port, "/torrents", method="POST", body=torrent("a"))
 
     assert (first[0], again[0]) == (201, 200)
     assert json.loads(first[2])["name"] == "a"

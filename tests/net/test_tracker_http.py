@@ -23,7 +23,7 @@ from p2pfs.formats.announce_http import (
 from p2pfs.formats.metainfo import FileEntry, build
 from p2pfs.formats.scrape_http import ScrapeEntry, encode_scrape_query, parse_scrape
 from p2pfs.geometry import PeerId, TorrentId
-from p2pfs.net import tracker_http
+from p2pfs.net import index_keeping
 from p2pfs.net.listener import bind_port
 from p2pfs.net.tracker_http import TrackerServer
 from tests.support.rawhttp import ask
@@ -173,7 +173,7 @@ async def test_its_health_can_be_asked(tracker: TrackerServer) -> None:
 
 
 async def test_silent_peers_are_swept_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracker_http, "_SWEEP_EVERY", 0.005)
+    monkeypatch.setattr(index_keeping, "_SWEEP_EVERY", 0.005)
     now = 1000.0
     swept = asyncio.Event()
     async with TrackerServer(port=0, clock=lambda: now) as tracker:
@@ -287,23 +287,3 @@ async def test_a_loopback_peer_is_handed_out_under_the_address_of_the_machine(
     await announce(tracker, 1)
 
     assert (await announce(tracker, 2, host=ours)).peers == (PeerAddress(ours, 1001),)
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        (b"192.168.1.5:9999", "192.168.1.5"),
-        (b"192.168.1.5", "192.168.1.5"),
-        (b"[2001:db8::5]:9999", "2001:db8::5"),
-        (b"tracker.example.org:9999", "127.0.0.1"),
-        (b"127.0.0.1:9999", "127.0.0.1"),
-        (b"0.0.0.0", "127.0.0.1"),
-        (b"", "127.0.0.1"),
-        (b"[::", "127.0.0.1"),
-        (b"\xff" * 500, "127.0.0.1"),
-    ],
-)
-def test_the_address_asked_at_is_the_named_one_or_the_one_routed_from(
-    host: bytes, expected: str
-) -> None:
-    assert tracker_http._own_address(host, "127.0.0.1") == expected

@@ -116,14 +116,12 @@ def test_what_is_no_metainfo_is_refused(data: bytes) -> None:
     assert len(catalogue) == 0
 
 
-def test_entries_are_listed_by_name_in_pages() -> None:
+def test_entries_are_listed_by_name() -> None:
     catalogue = Catalogue()
     for name in ("c", "a", "b"):
         catalogue.publish(torrent(name), 1)
 
-    assert [entry.name for entry in catalogue.entries()] == ["a", "b", "c"]
-    assert [entry.name for entry in catalogue.entries(1, 1)] == ["b"]
-    assert catalogue.entries(3) == []
+    assert [entry.name for entry in catalogue.matching()] == ["a", "b", "c"]
 
 
 def test_a_full_catalogue_refuses_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +140,7 @@ def test_several_threads_may_publish_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: catalogue.publish(torrent(f"f{number % 20}"), 1), range(60)))
 
-    assert len(catalogue) == len(catalogue.entries()) == 20
+    assert len(catalogue) == len(catalogue.matching()) == 20
     catalogue.close()
 
 
@@ -181,7 +179,9 @@ def test_a_database_that_fails_later_is_an_error_too(tmp_path: Path) -> None:
     other.close()
 
     with pytest.raises(CatalogueError, match="failed"):
-        catalogue.find("a")
+        catalogue.publish(torrent("a"), 1)
     catalogue.close()
     with pytest.raises(CatalogueError):
-        catalogue.entries()
+        catalogue.metainfo(TorrentId(bytes(20)))
+    with pytest.raises(CatalogueError):
+        catalogue.publish(torrent("a"), 1)
