@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -209,3 +211,95 @@ async def test_a_port_where_nobody_listens_is_said_to_be_one() -> None:
 def test_text_from_outside_is_shown_without_control_characters() -> None:
     assert printable("a\x1b[31m\nb\u202ec") == "a?[31m?b?c"
     assert printable("x" * 500, 10) == "x" * 10 + "..."
+
+
+# -- connections that are kept
+
+
+async def answer_forever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers every request on a connection with its path."""
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = head.split(b" ", 2)[1]
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def patient_server() -> AsyncIterator[tuple[int, list[asyncio.StreamWriter]]]:
+    """The port of a server that keeps connections open, and its connections."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await answer_forever(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], connections
+    finally:
+        server.close()
+        for writer in connections:
+            writer.transport.abort()
+        await server.wait_closed()
+
+
+async def ask_in_turn(client: HttpClient, port: int, count: int) -> None:
+    for number in range(count):
+        answer = await client.request(
+            "GET", f"http://127.0.0.1:{port}/{number}", trusted=True, limit=LIMIT, seconds=5
+        )
+        assert answer.body == f"/{number}".encode()
+
+
+async def test_inside_async_with_a_connection_serves_many_requests(nothing_left: None) -> None:
+    async with patient_server() as (port, connections):
+        async with HttpClient() as client:
+            await ask_in_turn(client, port, 5)
+            assert len(connections) == 1
+        await ask_in_turn(client, port, 2)
+        assert len(connections) == 3
+
+
+async def test_a_kept_connection_that_the_server_closed_is_replaced(nothing_left: None) -> None:
+    async with patient_server() as (port, connections), HttpClient() as client:
+        await ask_in_turn(client, port, 1)
+        connections[0].close()
+        await connections[0].wait_closed()
+        await ask_in_turn(client, port, 2)
+        assert len(connections) == 2
+
+
+async def test_many_requests_at_once_share_a_few_connections(nothing_left: None) -> None:
+    async with patient_server() as (port, connections), HttpClient() as client:
+        await asyncio.gather(*(ask_in_turn(client, port, 10) for _ in range(8)))
+        assert len(connections) <= 8
+
+
+async def test_a_kept_connection_does_not_carry_a_url_past_the_rules(nothing_left: None) -> None:
+    async with patient_server() as (port, connections), HttpClient() as client:
+        await ask_in_turn(client, port, 1)
+        with pytest.raises(NetworkError, match="only ask for /announce"):
+            await client.request(
+                "GET", f"http://127.0.0.1:{port}/x", trusted=False, limit=LIMIT, seconds=5
+            )
+        assert len(connections) == 1
+
+
+async def test_headers_of_the_caller_are_not_sent_where_a_redirect_leads() -> None:
+    async with (
+        raw_server(reply(b"there")) as target,
+        raw_server(redirect(f"http://127.0.0.1:{target.port}/")) as server,
+    ):
+        await HttpClient().request(
+            "GET",
+            f"http://127.0.0.1:{server.port}/",
+            trusted=True,
+            limit=LIMIT,
+            seconds=5,
+            headers={"Authorization": "Bearer secret"},
+        )
+
+    assert b"secret" in server.requests[0]
+    assert b"secret" not in target.requests[0]
