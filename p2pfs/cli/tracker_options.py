@@ -6,7 +6,7 @@ Invariant: both commands serve with the very same server; what differs is in the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -116,12 +116,9 @@ def make_server(
     from p2pfs.net.tracker_http import TrackerServer
     from p2pfs.tracker.service import DEFAULT_INTERVAL
 
-    more: dict[str, Any] = {}
     if publish_token is not None:
+        publish_token = publish_token.strip()
         check_token(publish_token)
-        more["publish_token"] = publish_token
-    if allow_hosts:
-        more["allow_hosts"] = allow_hosts
     return TrackerServer(
         host,
         port,
@@ -130,5 +127,6 @@ def make_server(
         data_dir=data_dir,
         closed=closed,
         advertise=advertise,
-        **more,
+        publish_token=publish_token,
+        allow_hosts=allow_hosts or (),
     )

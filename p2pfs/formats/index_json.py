@@ -131,16 +131,15 @@ def parse_nodes(body: bytes) -> list[NodeInfo]:
 def _listed(entry: object) -> Listed:
     if not isinstance(entry, dict):
         raise FormatError("an entry is no object")
-    fields: dict[str, Any] = {"files": 1, "live": True, "unconfirmed": False} | entry
-    counts: dict[str, Any] = {name: fields.get(name) for name in _NUMBERS}
-    info_hash = fields.get("info_hash")
+    counts: dict[str, Any] = {name: entry.get(name) for name in _NUMBERS}
+    info_hash = entry.get("info_hash")
     if not all(map(_is_count, counts.values())) or not _is_hash(info_hash):
         raise FormatError("an entry lacks a number or its info hash")
     return Listed(
-        name=_text(fields, "name", MAX_NAME),
+        name=_text(entry, "name", MAX_NAME),
         info_hash=info_hash.lower(),
-        live=_flag(fields, "live"),
-        unconfirmed=_flag(fields, "unconfirmed"),
+        live=_flag(entry, "live"),
+        unconfirmed=_flag(entry, "unconfirmed"),
         **counts,
     )
 

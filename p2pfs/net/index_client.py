@@ -328,9 +328,14 @@ def _said(value: Mapping[str, Any], answer: HttpResponse) -> str:
 
 
 def _is_meant(torrent: metainfo.Metainfo, wanted: str) -> bool:
-    """Whether somebody who asked for `wanted` may get this."""
-    name, own = torrent.shared_name, str(torrent.torrent_id)
+    """Whether somebody who asked for `wanted` may get this; a folder stands for its only file."""
+    own = str(torrent.torrent_id)
     pinned = _PINNED.fullmatch(wanted)
-    if pinned and pinned[1] == name:
-        return own.startswith(pinned[2].lower())
-    return wanted in (name, f"{name}.torrent") or wanted.lower() == own
+    if pinned and own.startswith(pinned[2].lower()) and _is_called(torrent, pinned[1]):
+        return True
+    name = wanted.removesuffix(".torrent")
+    return wanted.lower() == own or _is_called(torrent, wanted) or _is_called(torrent, name)
+
+
+def _is_called(torrent: metainfo.Metainfo, name: str) -> bool:
+    return f"{torrent.shared_name}/".startswith(f"{name}/")
