@@ -86,6 +86,7 @@ class Client:
         self._opening: set[asyncio.Task[None]] = set()
         self._admission = Admission(default_limit())
         self._reserved: set[bytes] = set()
+        self._destinations: dict[Path, Torrent] = {}
         self._checks: dict[asyncio.Future[PieceStore], threading.Event] = {}
         self._closing: asyncio.Task[None] | None = None
         self._transport: Transport | None = None
@@ -209,23 +210,24 @@ class Client:
     ) -> Torrent:
         key = metainfo.torrent_id.v1
         if key in self._torrents or key in self._reserved:
-            raise UsageError(f"{metainfo.name} is open in this client already")
+            raise UsageError(f"{metainfo.shared_name} is open in this client already")
         self._reserved.add(key)
         try:
             store = await self._open_store(open_store, progress)
             if self._closing is not None:
                 store.close()
                 raise NetworkError("the client is closed")
-            if wanted is None and any(
-                other.downloading and other.content_path == store.content_path
-                for other in self.torrents
-            ):
+            place = store.content_path
+            if wanted is None and place in self._destinations:
                 store.close()
                 raise UsageError(
-                    f"another torrent is being downloaded to {store.content_path}: "
+                    f"another torrent is being downloaded to {place}: "
                     "choose another folder for this one"
                 )
-            return self._run(store, trackers, wanted=wanted)
+            torrent = self._run(store, trackers, wanted=wanted)
+            if wanted is None:
+                self._destinations[place] = torrent
+            return torrent
         finally:
             self._reserved.discard(key)
 
@@ -288,6 +290,8 @@ class Client:
     def forget(self, torrent: Torrent) -> None:
         """A torrent is closed."""
         self._torrents.pop(torrent.metainfo.torrent_id.v1, None)
+        if torrent.downloading:
+            self._destinations.pop(torrent.content_path, None)
         with contextlib.suppress(ValueError):
             self._turns.remove(torrent)
 

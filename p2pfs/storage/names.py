@@ -202,6 +202,15 @@ class Names(SystemCalls):
             old_name, old_fd = self._place(root, old)
             new_name, new_fd = self._place(root, new, create=True)
             moved = retried(self.sys_stat, old_name, old_fd)
+            if stat.S_ISDIR(moved.st_mode) and os.name != "nt":
+                retried(self.sys_mkdir, new_name, new_fd)  # a name that is free from here on
+                try:
+                    retried(self.sys_rename, old_name, new_name, old_fd, new_fd)
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        self.sys_rmdir(new_name, new_fd)
+                    raise
+                return
             if _LINKS and stat.S_ISREG(moved.st_mode):
                 try:
                     retried(self.sys_link, old_name, new_name, old_fd, new_fd)
@@ -218,6 +227,9 @@ class Names(SystemCalls):
         with explained("finish", root.full(new)), root.lock:
             self._forget(root)
             try:
+                go()
+            except FileNotFoundError:  # a folder on the way was replaced at this moment
+                self._forget(root)
                 go()
             finally:
                 self._forget(root)

@@ -109,7 +109,7 @@ class _Opening:
                 return
         part = files.stat(places.root, places.top)
         if part is None:
-            files.rename_new(places.root, places.final_top, places.top)
+            places.take_back()
         elif part.inode == final.inode and final.is_file:
             files.unlink(places.root, places.final_top)  # the second of two names
 

@@ -124,8 +124,7 @@ class Places:
         here = self._files.stat(self.root, self.top)
         if here is None:
             raise StorageError(f"{self.root.full(self.top)} was removed by another program")
-        there = self._files.stat(self.root, self.final_top)
-        merged = here.is_folder and there is not None and there.is_folder
+        merged = here.is_folder and self._has_final_folder()
         standing = self._standing() if merged else set()
         with self._lock:
             if os.name == "nt":
@@ -143,10 +142,38 @@ class Places:
         try:
             self._files.rename_new(self.root, self.top, self.final_top)
         except StorageError:
-            there = self._files.stat(self.root, self.final_top)
-            if here.is_folder and there is not None and there.is_folder:
+            if here.is_folder and self._has_final_folder():
                 return False
             raise
+        return True
+
+    def _has_final_folder(self) -> bool:
+        there = self._files.stat(self.root, self.final_top)
+        return there is not None and there.is_folder
+
+    def take_back(self) -> None:
+        """Undo `finish`: the content gets its hidden name again, and nothing else does."""
+        if not self._has_final_folder() or self._alone(self.final_top):
+            self._files.rename_new(self.root, self.final_top, self.top)
+            return
+        for number in range(len(self.inner)):
+            if self._files.stat(self.root, self.final(number)) is not None:
+                self._files.rename_new(self.root, self.final(number), self.top + self.inner[number])
+        self._remove_folders(self.final_top)
+
+    def _alone(self, folder: Parts) -> bool:
+        """Whether nothing but our files is in a folder at the real name."""
+        own = {self.final(number) for number in range(len(self.inner))}
+        own |= {parts[:depth] for parts in own for depth in range(len(parts))}
+        unseen = [folder]
+        while unseen:
+            where = unseen.pop()
+            for name, found in self._files.list_folder(self.root, where):
+                parts = (*where, name)
+                if parts not in own:
+                    return False
+                if found.is_folder:
+                    unseen.append(parts)
         return True
 
     def _standing(self) -> set[int]:
@@ -204,7 +231,10 @@ class Places:
 
     def remove_folders(self) -> None:
         """Remove the folders of the hidden tree, innermost first; what is not ours stays."""
-        folders = {self.top + inner[:depth] for inner in self.inner for depth in range(len(inner))}
+        self._remove_folders(self.top)
+
+    def _remove_folders(self, top: Parts) -> None:
+        folders = {top + inner[:depth] for inner in self.inner for depth in range(len(inner))}
         for folder in sorted(folders, key=len, reverse=True):
             try:
                 self._files.remove_folder(self.root, folder)

@@ -275,6 +275,65 @@ async def test_files_of_one_tree_are_downloaded_together(swarm: Swarm, tmp_path:
         assert torrent.progress().name == torrent.name
 
 
+async def test_a_file_of_a_tree_joins_what_is_there(swarm: Swarm, tmp_path: Path) -> None:
+    shared = make_sample(tmp_path / "shared", {"05/a.jpg": 40_000}, name="2024")
+    seeder, _ = await swarm.seed(shared)
+    output = tmp_path / "output"
+    (output / "2024" / "05").mkdir(parents=True)
+    for inner in ("mine.txt", "05/mine.jpg"):
+        (output / "2024" / inner).write_text("of the user")
+
+    _, torrent = await swarm.download(shared, seeder, output=output)
+    await done(torrent)
+
+    await torrent.close()
+    assert (output / "2024" / "05" / "a.jpg").read_bytes() == shared.content
+    assert sorted(path.name for path in output.rglob("*") if path.is_file()) == [
+        "a.jpg",
+        "mine.jpg",
+        "mine.txt",
+    ]
+
+
+async def test_clients_that_finish_in_one_folder_at_once_share_it(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    seeder = await swarm.client()
+    samples = [
+        make_sample(
+            tmp_path / f"shared{number}", {f"05/{number}": 40_000}, name="2024", seed=number
+        )
+        for number in range(4)
+    ]
+    for sample in samples:
+        await swarm.seed(sample, client=seeder)
+
+    downloads = [await swarm.download(sample, seeder, output=output) for sample in samples]
+    await done(*(torrent for _, torrent in downloads))
+
+    for number, sample in enumerate(samples):
+        assert (output / "2024" / "05" / str(number)).read_bytes() == sample.content
+    assert all(not torrent.progress().error for _, torrent in downloads)
+
+
+@pytest.mark.parametrize("lengths", [0, {"05/none.txt": 0}], ids=["file", "tree"])
+async def test_content_without_bytes_is_seeded_and_downloaded(
+    swarm: Swarm, tmp_path: Path, lengths: int | dict[str, int]
+) -> None:
+    empty = make_sample(tmp_path / "shared", lengths, name="2024")
+    seeder, seeded = await swarm.seed(empty)
+
+    client, torrent = await swarm.download(empty, seeder)
+    [path] = await done(torrent)
+
+    assert empty.is_at(path)
+    assert seeded.progress().state == torrent.progress().state == "seeding"
+    assert (torrent.complete, torrent.progress().pieces_total) == (True, 0)
+    assert torrent.content_path.stat().st_size == 0
+    assert seeder.takings() == client.takings() == []
+
+
 # -- what users do wrong
 
 

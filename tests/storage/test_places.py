@@ -1,7 +1,13 @@
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from p2pfs.errors import StorageError
 from p2pfs.storage.places import hidden_name
+
+posix = pytest.mark.skipif(os.name == "nt", reason="names below a descriptor are POSIX")
 
 
 def test_two_torrents_of_one_name_do_not_harm_each_other(sample, tmp_path, start):
@@ -86,3 +92,96 @@ def test_a_file_that_appears_in_the_folder_and_differs_stops_the_finish(
     assert store.read(0, 0, 100) == tree.piece(0)[:100]
     (tmp_path / "thing" / "d").unlink()
     assert tree.is_at(store.finish())
+
+
+@posix
+@pytest.mark.parametrize("at", ["sys_mkdir", "sys_rename", "sys_link"])
+def test_a_folder_that_gets_the_name_at_this_moment_is_filled(tree, tmp_path, start, watched, at):
+    """Whatever is about to happen below the name `thing`: somebody else is quicker."""
+    others = tmp_path / "thing" / "deep" / "note of another"
+
+    def around(name, call, args):
+        if name == at and around.armed and "thing" in args[:2]:
+            around.armed = False
+            others.parent.mkdir(parents=True)
+            others.write_text("another")
+        return call(*args)
+
+    around.armed = True
+    store = start(tree, tmp_path, files=watched(around))
+    for index in range(tree.count):
+        assert store.write_piece(index, tree.piece(index))
+
+    path = store.finish()
+
+    assert tree.is_at(path)
+    assert around.armed == (at == "sys_link")  # a folder is not linked
+    if at != "sys_link":
+        assert others.read_text() == "another"
+
+
+@posix
+def test_downloads_that_finish_together_fill_one_folder(tmp_path, start, sample, write):
+    for turn in range(10):
+        folder = tmp_path / str(turn)
+        samples = [
+            sample({f"{number % 2}/{number}.bin": 3000}, name="2024", seed=number)
+            for number in range(6)
+        ]
+        stores = [start(one, folder) for one in samples]
+        for store, one in zip(stores, samples, strict=True):
+            write(store, one)
+        barrier = threading.Barrier(len(stores))
+
+        def finish(store, barrier=barrier):
+            barrier.wait(10)
+            return store.finish()
+
+        with ThreadPoolExecutor(len(stores)) as pool:
+            paths = list(pool.map(finish, stores))
+
+        assert set(paths) == {folder / "2024"}
+        assert all(one.is_at(folder / "2024") for one in samples)
+        assert [path.name for path in folder.iterdir()] == ["2024"]
+
+
+def test_a_stop_before_the_flush_takes_back_nothing_but_our_own(
+    sample, tmp_path, start, write, snapshot
+):
+    first = sample({"05/a.jpg": 5000}, name="2024", seed=1)
+    second = sample({"05/b.jpg": 5000}, name="2024", seed=2)
+    store = start(first, tmp_path)
+    write(store, first)
+    top = store.finish(durable=False)
+    (top / "notes").write_text("of the user")
+    other = start(second, tmp_path)
+    write(other, second)
+    other.finish()
+    store.close(clean=False)
+    before = snapshot(tmp_path / "2024")
+    seen = []
+
+    def progress(done, total):  # while it is rechecked under its hidden name
+        seen.append(snapshot(tmp_path / "2024"))
+
+    again = start(first, tmp_path, progress=progress)
+
+    assert again.finished
+    assert first.is_at(top)
+    assert snapshot(top) == before
+    del before["05/a.jpg"]
+    assert before in seen
+
+
+def test_a_tree_without_bytes_joins_a_folder_that_is_there(sample, tmp_path, start):
+    (tmp_path / "2024" / "05").mkdir(parents=True)
+    (tmp_path / "2024" / "05" / "b.jpg").write_text("of the user")
+    empty = sample({"05/a.txt": 0}, name="2024")
+
+    store = start(empty, tmp_path)
+
+    assert store.finished
+    assert store.content_path == tmp_path / "2024" / "05" / "a.txt"
+    assert store.content_path.read_bytes() == b""
+    assert (tmp_path / "2024" / "05" / "b.jpg").read_text() == "of the user"
+    assert start(empty, tmp_path).finished
