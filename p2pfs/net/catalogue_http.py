@@ -20,6 +20,7 @@ from p2pfs.net.http_reply import Reply, header, json_reply, read_body
 from p2pfs.net.request_guard import RequestGuard, sender
 from p2pfs.net.routing import Refused, Request, Router
 from p2pfs.tracker.catalogue import AmbiguousName, Catalogue, Entry, NotYours, UnknownName
+from p2pfs.tracker.listing import Listing
 from p2pfs.tracker.presence import Presence
 from p2pfs.tracker.rights import ANONYMOUS, Publisher
 
@@ -50,6 +51,7 @@ class CatalogueRoutes:
     ) -> None:
         self._catalogue = catalogue
         self._presence = presence
+        self._listing = Listing(catalogue, presence)
         self._guard = guard
         self._workers = workers
         self._clock = clock
@@ -69,13 +71,13 @@ class CatalogueRoutes:
         if everything not in ("0", "1"):
             raise FormatError("all is 0 or 1")
 
-        def page() -> tuple[list[Entry], int]:
-            found = self._catalogue.matching(query.get("pattern"))
-            if everything == "0":
-                is_live = self._presence.is_live
-                found = [entry for entry in found if is_live(entry.torrent_id.v1)]
-            return list(found[offset : offset + limit]), len(found)
-
+        page = partial(
+            self._listing.page,
+            query.get("pattern"),
+            everything=everything == "1",
+            offset=offset,
+            limit=limit,
+        )
         loop = asyncio.get_running_loop()
         entries, total = await loop.run_in_executor(self._workers, page)
         answer = {"torrents": [self._described(entry) for entry in entries], "total": total}
@@ -99,7 +101,10 @@ class CatalogueRoutes:
         except Refused as error:
             if error.status != 404 or not wanted.endswith(_SUFFIX):
                 raise
-            entry = await self._find(wanted)
+            try:
+                entry = await self._find(wanted)
+            except Refused as second:
+                raise (error if second.status == 404 else second) from None
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(self._workers, self._catalogue.metainfo, entry.torrent_id)
         name = quote(entry.name.rpartition("/")[2], safe="")

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from p2pfs.errors import FormatError
 from p2pfs.net.asgi_server import Receive, Scope, Send
 
-__all__ = ["Reply", "TooLarge", "header", "json_reply", "read_body", "send_json", "send_reply"]
+__all__ = [
+    "Reply",
+    "TooLarge",
+    "header",
+    "json_reply",
+    "long_json_reply",
+    "read_body",
+    "send_json",
+    "send_reply",
+]
 
 _GUARD = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
@@ -37,6 +46,16 @@ def json_reply(
 ) -> Reply:
     """`value` as JSON: plain ASCII without a `<`, so that nothing can take it for a page."""
     return Reply(json.dumps(value).replace("<", "\\u003c").encode(), status, headers=headers)
+
+
+def long_json_reply(value: Mapping[str, object], name: str, rows: Sequence[object]) -> Reply:
+    """`value` with `rows` under `name` as `json_reply` makes it, for very many rows.
+
+    They are encoded one by one: other threads get their turn in between.
+    """
+    head = json_reply(value).body[:-1]
+    body = b", ".join([json_reply(row).body for row in rows])
+    return Reply(b"%b, %b: [%b]}" % (head, json.dumps(name).encode(), body))
 
 
 async def send_reply(

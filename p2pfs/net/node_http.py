@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from p2pfs.errors import FormatError
 from p2pfs.formats.endpoint import pack_host
 from p2pfs.geometry import TorrentId
-from p2pfs.net.http_reply import Reply, header, json_reply, read_body
+from p2pfs.net.http_reply import Reply, header, json_reply, long_json_reply, read_body
 from p2pfs.net.index_keeping import in_steps
 from p2pfs.net.own_address import address_for
 from p2pfs.net.request_guard import RequestGuard, sender
@@ -94,7 +94,7 @@ class NodeRoutes:
                 {"name": one.name, "size": one.size, "info_hash": str(one.torrent_id)}
                 for one in entries
             ]
-            return json_reply(described | {"torrents": torrents})
+            return long_json_reply(described, "torrents", torrents)
 
         return await asyncio.get_running_loop().run_in_executor(self._workers, encode)
 

@@ -97,6 +97,11 @@ class TrackerServer:
         NodeRoutes(
             self.catalogue, self.presence, self.service, guard, self._workers, clock=clock
         ).enter(self._router)
+        self._plain = {
+            "/announce": self._announce,
+            "/scrape": self._scrape,
+            "/health": self._health,
+        }
         self._server: AsgiServer | None = None
         self.addresses: list[tuple[str, int]] = []
 
@@ -141,16 +146,18 @@ class TrackerServer:
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
+    @property
+    def routes(self) -> set[tuple[str, str]]:
+        """Every method and path that is answered here."""
+        return {("GET", path) for path in self._plain} | self._router.routes
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if path == "/announce":
-            await self._announce(scope, send)
-        elif path == "/scrape":
-            await self._scrape(scope, send)
+        plain = self._plain.get(path)
+        if plain is not None:
+            await plain(scope, send)
         elif path.startswith(("/torrents", "/nodes")):
             await self._router(scope, receive, send)
-        elif path == "/health":
-            await self._health(send)
         else:
             await send_reply(send, _HINT, status=404)
 
@@ -181,9 +188,12 @@ class TrackerServer:
             body = encode_failure(str(error))
         await send_reply(send, body)
 
-    async def _health(self, send: Send) -> None:
+    async def _health(self, scope: Scope, send: Send) -> None:
         from p2pfs import __version__
 
+        if scope["method"] not in ("GET", "HEAD"):
+            await send_json(send, {"error": "health is asked with GET"}, status=405)
+            return
         await send_json(
             send,
             {

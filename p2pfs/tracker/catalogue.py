@@ -102,6 +102,11 @@ class Catalogue:
     def __contains__(self, torrent_id: TorrentId) -> bool:
         return torrent_id.v1 in self._index
 
+    @property
+    def changes(self) -> int:
+        """Counts how often the entries changed."""
+        return self._index.changes
+
     def close(self) -> None:
         """Closes the database; nothing can be published or fetched afterwards."""
         self.database.close()

@@ -156,13 +156,16 @@ class Leases:
         ):
             raise TooMany("the index is full: it takes no more nodes, or torrents of nodes")
         if old is None:
-            return [self._entered(lease, lease.torrents)], True
-        gone = self._taken_out(old)
+            return [self._entered(lease)], True
         if old.seed != lease.seed:
-            return [gone, self._entered(lease, lease.torrents)], old.node != node
-        lease.since = old.since
-        entered = self._entered(lease, lease.torrents - old.torrents)
-        return [entered._replace(removed=old.torrents - lease.torrents)], False
+            return [self._taken_out(old), self._entered(lease)], old.node != node
+        added, removed = lease.torrents - old.torrents, old.torrents - lease.torrents
+        self._confirm(old, now)
+        old.torrents = lease.torrents
+        self._size += len(added) - len(removed)
+        self._held.update(added)
+        _take(self._held, removed)
+        return [Change(old, added, removed, old.seed)], False
 
     def renew(self, node: Publisher, host: bytes, now: float) -> Lease | None:
         """The lease, good for another `LIFETIME`; None when the node has to register anew.
@@ -176,10 +179,7 @@ class Leases:
             raise IdTaken(lease, now)
         if now >= lease.until or (len(host) == len(lease.host) and host != lease.host):
             return None
-        lease.heard, lease.until = now, now + LIFETIME
-        if not lease.confirmed:
-            lease.confirmed = True
-            _take(self._doubtful, lease.torrents)
+        self._confirm(lease, now)
         return lease
 
     def restore(self, leases: Iterable[Lease], now: float) -> list[Change]:
@@ -187,7 +187,7 @@ class Leases:
         changes = []
         for lease in leases:
             lease.heard, lease.until, lease.confirmed = now, now + UNCONFIRMED_LIFETIME, False
-            changes.append(self._entered(lease, lease.torrents))
+            changes.append(self._entered(lease))
         return changes
 
     def unregister(self, node_id: str) -> Change | None:
@@ -199,13 +199,19 @@ class Leases:
         """End the leases that were not renewed in time."""
         return [self._taken_out(one) for one in list(self._leases.values()) if now >= one.until]
 
-    def _entered(self, lease: Lease, added: frozenset[bytes]) -> Change:
+    def _confirm(self, lease: Lease, now: float) -> None:
+        lease.heard, lease.until = now, now + LIFETIME
+        if not lease.confirmed:
+            lease.confirmed = True
+            _take(self._doubtful, lease.torrents)
+
+    def _entered(self, lease: Lease) -> Change:
         self._leases[lease.node.node_id] = lease
         self._size += len(lease.torrents)
         self._held.update(lease.torrents)
         if not lease.confirmed:
             self._doubtful.update(lease.torrents)
-        return Change(lease, added, (), lease.seed)
+        return Change(lease, lease.torrents, (), lease.seed)
 
     def _taken_out(self, lease: Lease) -> Change:
         del self._leases[lease.node.node_id]

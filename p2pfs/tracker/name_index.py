@@ -26,6 +26,7 @@ MAX_PATTERN = 1000
 _WILDCARD = re.compile(r"[*?\[]")
 _REMEMBERED = 4
 _NEAR = 5
+_PATIENCE = 0.1
 _NEAR_FROM = 20_000
 """Names that a search for near ones compares letter by letter."""
 
@@ -42,14 +43,18 @@ class Entry:
 
 
 class NameIndex:
-    """Entries by info hash and by name; safe to use from several threads."""
+    """Entries by info hash and by name; safe to use from several threads.
+
+    `changes` counts how often the entries changed.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_hash: dict[bytes, Entry] = {}
         self._sorted: list[Entry] = []
         self._passes: OrderedDict[str, list[Entry]] = OrderedDict()
-        self._changes = 0
+        self._searching = threading.Lock()
+        self.changes = 0
 
     def __len__(self) -> int:
         return len(self._by_hash)
@@ -112,18 +117,30 @@ class NameIndex:
             if found is not None:
                 self._passes.move_to_end(pattern)
                 return found
-            everything, changes = self._sorted.copy(), self._changes
+            everything, changes = self._sorted.copy(), self.changes
         matches = _matcher(pattern)
         found = [entry for entry in everything if matches(entry.name)]
         with self._lock:
-            if changes == self._changes:
+            if changes == self.changes:
                 self._passes[pattern] = found
                 while len(self._passes) > _REMEMBERED:
                     self._passes.popitem(last=False)
         return found
 
     def near(self, wanted: str) -> list[str]:
-        """A few names that resemble `wanted`, the most alike first."""
+        """A few names that resemble `wanted`, the most alike first.
+
+        Nothing while another such search is under way: they take long among very many
+        names, and must not take every thread.
+        """
+        if not self._searching.acquire(timeout=_PATIENCE):
+            return []
+        try:
+            return self._resembling(wanted)
+        finally:
+            self._searching.release()
+
+    def _resembling(self, wanted: str) -> list[str]:
         folded = wanted.casefold()[:MAX_PATTERN]
         with self._lock:
             names = {entry.name.casefold(): entry.name for entry in self._sorted}
@@ -134,7 +151,7 @@ class NameIndex:
 
     def _changed(self) -> None:
         self._passes.clear()
-        self._changes += 1
+        self.changes += 1
 
 
 def _order(entry: Entry) -> tuple[str, bytes]:

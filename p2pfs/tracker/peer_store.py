@@ -65,7 +65,8 @@ class MemoryPeerStore:
 
     Beyond `max_peers` new peers are answered but not listed, so that invented peers
     cannot take all memory. `rng` picks the peers handed out. `with_content` are the info
-    hashes of swarms that have at least one seed or partial seed.
+    hashes of swarms that have at least one seed or partial seed; `content_changes` counts
+    how often they changed.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class MemoryPeerStore:
         self._past: dict[bytes, int] = {}
         """Finished downloads of swarms that are empty now, a bounded number of them."""
         self.with_content: set[bytes] = set()
+        self.content_changes = 0
         self._changed: set[bytes] = set()
 
     @property
@@ -188,10 +190,14 @@ class MemoryPeerStore:
 
     def _note(self, name: bytes, swarm: SwarmTable) -> None:
         self._changed.add(name)
-        if len(swarm.ids) > swarm.partials_from:
+        has_content = len(swarm.ids) > swarm.partials_from
+        if has_content == (name in self.with_content):
+            return
+        if has_content:
             self.with_content.add(name)
         else:
-            self.with_content.discard(name)
+            self.with_content.remove(name)
+        self.content_changes += 1
 
     def _forget(self, name: bytes) -> None:
         past = self._swarms.pop(name).downloaded

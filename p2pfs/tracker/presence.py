@@ -15,6 +15,7 @@ from typing import NamedTuple
 from p2pfs.geometry import TorrentId
 from p2pfs.tracker.last_known import LastKnown, Saving, merged
 from p2pfs.tracker.leases import Change, Lease, Leases
+from p2pfs.tracker.name_index import Entry
 from p2pfs.tracker.peer_store import Counts, MemoryPeerStore, PeerKind, SwarmPeer
 from p2pfs.tracker.rights import Publisher
 
@@ -78,9 +79,18 @@ class Presence:
         live = unconfirmed or counts.complete + counts.incomplete > counts.downloaders
         return Standing(counts, live, unconfirmed)
 
-    def is_live(self, key: bytes) -> bool:
-        """Whether somebody has content of this info hash, or may have. Safe in any thread."""
-        return key in self._store.with_content or self._unheard(key) is not None
+    @property
+    def live_changes(self) -> tuple[int, int]:
+        """Changes whenever `live_among` may answer differently for the same entries."""
+        return self._store.content_changes, len(self._last.unheard) if self._last else 0
+
+    def live_among(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those entries of which somebody has content, or may have. Safe in any thread."""
+        content = self._store.with_content
+        unheard = self._last.unheard if self._last is not None else {}
+        return [
+            entry for entry in entries if (key := entry.torrent_id.v1) in content or key in unheard
+        ]
 
     def register(
         self,

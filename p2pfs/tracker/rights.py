@@ -15,7 +15,7 @@ from p2pfs.errors import CatalogueError, FormatError
 
 __all__ = ["ANONYMOUS", "NotYours", "Publisher", "Withdrawal", "node_publisher", "withdrawal"]
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ID = re.compile(r"(?!\.+\Z)[A-Za-z0-9._-]{1,64}")
 _KEY = re.compile(r"[0-9A-Za-z]{16,128}")
 
 
@@ -43,7 +43,7 @@ class Withdrawal(NamedTuple):
 
 def node_publisher(node_id: str, key: str) -> Publisher:
     """The identity of a node. Raises `FormatError` when the id or the key cannot be one."""
-    if not _ID.fullmatch(node_id) or node_id in (".", ".."):
+    if not _ID.fullmatch(node_id):
         raise FormatError(f"{node_id[:80]!a} is no node id: 1 to 64 of A-Z a-z 0-9 . _ -")
     if not _KEY.fullmatch(key):
         raise FormatError("the key of a node is 32 hexadecimal digits")
