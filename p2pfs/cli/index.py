@@ -25,17 +25,7 @@ from p2pfs.errors import StorageError
 if TYPE_CHECKING:
     from p2pfs.net.tracker_http import TrackerServer
 
-__all__ = ["index", "open_index", "reached_at"]
-
-
-def reached_at(host: str, advertise: str | None) -> str:
-    """The address under which others reach a server that listens on `host`."""
-    from p2pfs.net.listener import is_any_address
-    from p2pfs.net.own_address import reachable_address
-
-    if advertise is not None:
-        return advertise
-    return reachable_address() if is_any_address(host) else host
+__all__ = ["index", "open_index"]
 
 
 @contextlib.asynccontextmanager
@@ -48,18 +38,20 @@ async def open_index(
     the server once nobody else has `config_dir`. Raises `StorageError` when another index
     has it or nothing can be written there, and what the server raises.
     """
+    from p2pfs.net.config_files import server_config, written
     from p2pfs.net.discovery import Advertisement
 
     async with contextlib.AsyncExitStack() as stack:
         if config_dir is not None:
             stack.enter_context(_alone(config_dir))
         server = await stack.enter_async_context(make())
-        if config_dir is not None:
-            stack.enter_context(_written(config_dir, address, server.port))
         if mdns:
             advertisement = Advertisement()
             stack.push_async_callback(advertisement.close)
             await advertisement.start(server.port, [address], f"p2pfs on {socket.gethostname()}")
+        if config_dir is not None:
+            values = {"host": address, "port": str(server.port)}
+            stack.enter_context(written(server_config(config_dir), values))
         yield server
 
 
@@ -77,19 +69,6 @@ def _alone(config_dir: Path) -> Iterator[None]:
                 "it, or choose another --config-dir"
             )
         yield
-
-
-@contextlib.contextmanager
-def _written(config_dir: Path, address: str, port: int) -> Iterator[None]:
-    from p2pfs.net.config_files import remove_config, server_config, write_config
-
-    path = server_config(config_dir)
-    values = {"host": address, "port": str(port)}
-    write_config(path, values)
-    try:
-        yield
-    finally:
-        remove_config(path, values)
 
 
 def index(
@@ -145,7 +124,9 @@ def index(
         )
 
     async def work() -> int:
-        address = reached_at(host, advertise)
+        from p2pfs.net.own_address import reached_at
+
+        address = reached_at(host) if advertise is None else advertise
         async with open_index(make, address, config_dir, mdns=not no_mdns) as server:
             where = address_text((address, server.port))
             screen.note(f"others reach this index with -i {where}")

@@ -16,7 +16,15 @@ from p2pfs.errors import FormatError, StorageError
 from p2pfs.formats import config_file
 from p2pfs.storage.files import Files
 
-__all__ = ["held", "node_config", "read_config", "remove_config", "server_config", "write_config"]
+__all__ = [
+    "held",
+    "node_config",
+    "read_config",
+    "remove_config",
+    "server_config",
+    "write_config",
+    "written",
+]
 
 
 def server_config(folder: Path) -> Path:
@@ -90,6 +98,16 @@ def remove_config(path: Path, values: Mapping[str, str]) -> bool:
     except OSError as error:
         raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
     return True
+
+
+@contextlib.contextmanager
+def written(path: Path, values: Mapping[str, str]) -> Iterator[None]:
+    """`path` says `values` while the block runs; raises as `write_config`."""
+    write_config(path, values)
+    try:
+        yield
+    finally:
+        remove_config(path, values)
 
 
 @contextlib.contextmanager

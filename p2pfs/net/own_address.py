@@ -12,8 +12,9 @@ from functools import lru_cache
 
 from p2pfs.errors import NetworkError
 from p2pfs.net.addresses import Reach, reach_of
+from p2pfs.net.listener import is_any_address
 
-__all__ = ["address_for", "reachable_address", "route_to"]
+__all__ = ["address_for", "reachable_address", "reached_at", "route_to"]
 
 _ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses for documentation: nobody's, but routes are decided for them as for any other."""
@@ -29,6 +30,11 @@ def route_to(target: str) -> str | None:
             return str(probe.getsockname()[0])
     except OSError:
         return None
+
+
+def reached_at(bind: str | None) -> str:
+    """The address under which others reach what listens on `bind` (none: everywhere)."""
+    return reachable_address() if is_any_address(bind) else str(bind)
 
 
 def reachable_address() -> str:

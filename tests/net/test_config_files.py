@@ -19,6 +19,7 @@ from p2pfs.net.config_files import (
     remove_config,
     server_config,
     write_config,
+    written,
 )
 
 VALUES = {"host": "10.0.0.5", "port": "9999"}
@@ -77,6 +78,17 @@ def test_only_the_owner_removes_it(tmp_path: Path) -> None:
     assert remove_config(path, VALUES)
     assert not path.exists()
     assert not remove_config(path, VALUES)
+
+
+def test_it_is_there_while_a_block_runs_whatever_ends_that(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "server.config"
+
+    with written(path, VALUES):
+        assert read_config(path) == VALUES
+    assert not path.exists()
+    with pytest.raises(RuntimeError), written(path, VALUES):
+        raise RuntimeError
+    assert not path.exists()
 
 
 def test_what_became_of_it_in_the_meantime_stays(tmp_path: Path) -> None:
