@@ -88,6 +88,9 @@ async def start_seeds(
     from p2pfs.formats.selection import select_pieces
     from p2pfs.net.index_client import IndexClient
 
+    async def publish_again(torrent: Torrent) -> None:
+        await _publish(screen, where, torrent.metainfo)
+
     everything = content.find_shared(words)
     if where.base_url is not None:  # before hours of hashing, not after
         await IndexClient(where.base_url).reach()
@@ -120,6 +123,7 @@ async def start_seeds(
                 trackers=where.trackers,
                 verify=not described.hashed,
                 progress=draw,
+                on_tracker_return=publish_again,
             )
         torrents.append(torrent)
         _check_offer(screen, shared.path, torrent, have)

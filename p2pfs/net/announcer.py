@@ -24,6 +24,9 @@ __all__ = ["Announcer", "Transport"]
 log = logging.getLogger(__name__)
 
 NUMWANT: Final = 100
+MAX_TRACKER_ID: Final = 256
+"""Bytes of a tracker id that is sent back; a longer one is ignored."""
+
 GOODBYE_TIMEOUT: Final = 3.0
 """Seconds that leaving may take."""
 
@@ -39,7 +42,11 @@ class Transport(Protocol):
 
 
 class Announcer:
-    """`totals` gives (uploaded, downloaded, left) in bytes; `found` takes new peers."""
+    """`totals` gives (uploaded, downloaded, left) in bytes; `found` takes new peers.
+
+    `returned` is called when a tracker may have forgotten what it knew: it answers again
+    after it did not, or with another tracker id than before.
+    """
 
     def __init__(
         self,
@@ -55,6 +62,7 @@ class Announcer:
         partial_seed: bool,
         totals: Callable[[], tuple[int, int, int]],
         found: Callable[[Iterable[PeerAddress]], None],
+        returned: Callable[[], None],
         rng: random.Random,
     ) -> None:
         self._transport = transport
@@ -67,9 +75,11 @@ class Announcer:
         self._partial_seed = partial_seed
         self._totals = totals
         self._found = found
+        self._returned = returned
         self._loop = asyncio.get_running_loop()
         self._schedule = AnnounceSchedule(self._loop.time(), rng, complete=complete)
         self._tracker_ids: dict[str, bytes] = {}
+        self._silent: set[str] = set()
         self._wake: asyncio.Event | None = None
         self._turn = asyncio.Lock()
         self._saying: Event | None = None
@@ -181,6 +191,7 @@ class Announcer:
             except P2pfsError as error:
                 problem = str(error)
                 log.warning("announce: %s", problem)
+                self._silent.add(url)
                 wish = error.retry_in if isinstance(error, RefusedError) else None
                 patience.append(0.0 if wish is None else float(wish))
                 continue
@@ -209,8 +220,7 @@ class Announcer:
     def _succeeded(self, url: str, event: Event, reply: AnnounceReply) -> None:
         self._current = url
         self._tiers.succeeded(url)
-        if reply.tracker_id is not None:
-            self._tracker_ids[url] = reply.tracker_id
+        returned = self._is_back(url, reply.tracker_id)
         self._schedule.succeeded(event, reply.interval, reply.min_interval, self._loop.time())
         counts = ""
         if reply.complete is not None and reply.incomplete is not None:
@@ -221,6 +231,18 @@ class Announcer:
         log.info("announce: %s", self.status)
         if event is not Event.STOPPED:
             self._found(reply.peers)
+            if returned:
+                self._returned()
+
+    def _is_back(self, url: str, tracker_id: bytes | None) -> bool:
+        """Whether the tracker was away since it answered last, by all that can be told."""
+        back = url in self._silent
+        self._silent.discard(url)
+        if tracker_id is not None and len(tracker_id) <= MAX_TRACKER_ID:
+            known = self._tracker_ids.get(url)
+            back = back or (known is not None and known != tracker_id)
+            self._tracker_ids[url] = tracker_id
+        return back
 
 
 def _some(count: int, what: str) -> str:

@@ -13,7 +13,7 @@ import random
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -46,6 +46,9 @@ ASSEMBLY_BUDGET: Final = 32 * 1024 * 1024
 
 DIAL_TIMEOUT: Final = 15.0
 MIN_RATE: Final = 1000
+
+TrackerReturned = Callable[[Torrent], Awaitable[None]]
+"""Awaited when a tracker may have forgotten a torrent; ends with the torrent at the latest."""
 
 Checked = Callable[[int, int], None]
 """Told how many bytes were checked, of how many."""
@@ -164,12 +167,15 @@ class Client:
         trackers: Sequence[str] = (),
         verify: bool = True,
         progress: Checked | None = None,
+        on_tracker_return: TrackerReturned | None = None,
     ) -> Torrent:
         """Seed the content at `path`: all of it, or as a partial seeder the pieces in `have`.
 
         With `verify` it is hashed first, and what differs is not offered. `trackers` are
         asked before those of the metainfo. `progress` is told (bytes checked, bytes in
-        all), on a worker thread. Raises `StorageError`, `UsageError`.
+        all), on a worker thread. `on_tracker_return` is awaited when a tracker answers
+        again, or anew, and may have forgotten what it knew. Raises `StorageError`,
+        `UsageError`.
         """
 
         def open_store(told: Checked) -> PieceStore:
@@ -178,7 +184,9 @@ class Client:
             )
 
         nothing = Bitfield(metainfo.geometry.piece_count)
-        return await self._add(metainfo, open_store, progress, trackers, wanted=nothing)
+        torrent = await self._add(metainfo, open_store, progress, trackers, wanted=nothing)
+        torrent.on_tracker_return = on_tracker_return
+        return torrent
 
     async def download(
         self,
@@ -187,17 +195,20 @@ class Client:
         *,
         trackers: Sequence[str] = (),
         progress: Checked | None = None,
+        on_tracker_return: TrackerReturned | None = None,
     ) -> Torrent:
         """Download into `output_dir`, resuming what is there; `Torrent.wait` tells the end.
 
-        `progress` is told how far the check of what is there is, as for `seed`. Raises
-        `StorageError`, `UsageError`.
+        `progress` is told how far the check of what is there is; this and
+        `on_tracker_return` as for `seed`. Raises `StorageError`, `UsageError`.
         """
 
         def open_store(told: Checked) -> PieceStore:
             return PieceStore.open_download(metainfo, Path(output_dir), progress=told)
 
-        return await self._add(metainfo, open_store, progress, trackers, wanted=None)
+        torrent = await self._add(metainfo, open_store, progress, trackers, wanted=None)
+        torrent.on_tracker_return = on_tracker_return
+        return torrent
 
     async def _add(
         self,
@@ -274,6 +285,7 @@ class Client:
             partial_seed=torrent.finished and not torrent.complete,
             totals=lambda: _totals(torrent),
             found=torrent.found_peers,
+            returned=torrent.tracker_returned,
             rng=self._rng,
         )
         self._torrents[metainfo.torrent_id.v1] = torrent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -92,6 +92,9 @@ class Torrent:
         self._dials: set[asyncio.Task[None]] = set()
         self._disk_jobs: set[asyncio.Future[Any]] = set()
         self._last_gain = (self._loop.time(), 0)
+        self._telling: asyncio.Task[None] | None = None
+        self.on_tracker_return: Callable[[Torrent], Awaitable[None]] | None = None
+        """Awaited when a tracker may have forgotten this torrent; one call at a time."""
 
     @property
     def exchange(self) -> Exchange:
@@ -123,11 +126,12 @@ class Torrent:
         else:
             self._client.housekeeper.wake(self)
 
-    def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
+    def _begin(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Start what `close` ends."""
         task = self._loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- what users ask
 
@@ -500,6 +504,20 @@ class Torrent:
                 self._names += 1
             taken.append((peer.host, peer.port))
         self.add_peers(taken)
+
+    def tracker_returned(self) -> None:
+        """A tracker may have forgotten what it knew."""
+        tell = self.on_tracker_return
+        if tell is not None and (self._telling is None or self._telling.done()):
+            self._telling = self._begin(self._tell(tell), "tracker return")
+
+    async def _tell(self, tell: Callable[[Torrent], Awaitable[None]]) -> None:
+        try:
+            await tell(self)
+        except P2pfsError as error:
+            log.warning("%s: %s", self.name, error)
+        except Exception:
+            log.exception("a fault in what is done when a tracker returns")
 
     def _dial(self) -> None:
         if self._closing is not None:

@@ -47,6 +47,7 @@ class Asker:
         self.found: list[PeerAddress] = []
         self.news = asyncio.Event()
         self.left = 100
+        self.returns = 0
         values: dict[str, Any] = {
             "torrent_id": TORRENT,
             "peer_id": PeerId(b"%020d" % 1),
@@ -56,6 +57,7 @@ class Asker:
             "partial_seed": False,
             "totals": lambda: (1, 2, self.left),
             "found": self._find,
+            "returned": self._return,
             "rng": random.Random(1),
         }
         self.announcer = Announcer(
@@ -64,6 +66,9 @@ class Asker:
             frozenset(urls),
             **(values | options),
         )
+
+    def _return(self) -> None:
+        self.returns += 1
 
     def _find(self, peers: Iterable[PeerAddress]) -> None:
         self.found += peers
@@ -477,3 +482,52 @@ async def test_leaving_may_be_given_up_and_is_ended_by_the_next_who_asks() -> No
             await asker.announcer.stop()
 
         assert events_of(server) == ["started", "stopped"]
+
+
+# -- trackers that come back
+
+
+async def test_a_tracker_that_answers_again_may_have_forgotten_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("p2pfs.swarm.announcing.FIRST_RETRY", 0.02)
+    good, bad = AnnounceReply(interval=100), TrackerError("away")
+    asker = Asker("x", transport=Tracker(good, bad, bad, good))
+    asker.announcer.start()
+    await asker.answered()
+    assert asker.returns == 0
+
+    asker.announcer.completed()
+    await asker.answered()
+
+    assert asker.returns == 1
+    await asker.announcer.stop()
+    assert asker.returns == 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "returns"),
+    [
+        ((b"a", b"b", b"b"), 1),
+        ((b"a", b"a", b"a"), 0),
+        ((b"a", None, b"a"), 0),
+        ((None, b"a", b"a"), 0),
+        ((b"a" * 1000, b"b" * 1000, b"c" * 1000), 0),
+    ],
+    ids=["another", "the same", "not told again", "told later", "too long to keep"],
+)
+async def test_another_tracker_id_is_another_tracker(
+    ids: tuple[bytes | None, ...], returns: int
+) -> None:
+    tracker = Tracker(*(AnnounceReply(interval=100, tracker_id=one) for one in ids))
+    asker = Asker("x", transport=tracker)
+    asker.announcer.start()
+    await asker.answered()
+    asker.announcer.completed()
+    await asker.answered()
+
+    await asker.announcer._announce_safely()
+
+    assert asker.returns == returns
+    assert max(len(one.tracker_id or b"") for one in tracker.requests) < 257
+    await asker.announcer.stop()

@@ -16,7 +16,7 @@ from p2pfs.net import content_watch
 from p2pfs.net.engine import Client, _totals
 from p2pfs.net.tracker_http import TrackerServer
 from p2pfs.storage.creating import make_metainfo
-from p2pfs.swarm import peer_book
+from p2pfs.swarm import announcing, peer_book
 from tests.support.waiting import until
 
 PIECE = 16 * 1024
@@ -243,3 +243,41 @@ async def test_what_was_never_announced_need_not_stop(content):
         await torrent.stop_announcing()
 
         assert torrent.progress().tracker == "no tracker"
+
+
+@pytest.mark.usefixtures("tracker_runtime")
+async def test_a_tracker_that_is_another_one_now_is_told_to_whoever_wants_to_know(
+    content, monkeypatch
+):
+    monkeypatch.setattr(announcing, "MIN_INTERVAL", 0.05)
+    told = []
+    gone = asyncio.Event()
+
+    async def publish(torrent):
+        told.append(torrent.name)
+        try:
+            await asyncio.Event().wait()  # as long as it takes
+        finally:
+            gone.set()
+
+    async with TrackerServer("127.0.0.1", 0, interval=1) as first:
+        port = first.port
+        async with Client(bind="127.0.0.1") as client:
+            torrent = await client.seed(
+                make_metainfo(content, piece_length=PIECE),
+                content,
+                trackers=[first.url],
+                on_tracker_return=publish,
+            )
+            await until(lambda: "answered" in torrent.progress().tracker)
+            assert told == []
+            await first.close()
+
+            async with TrackerServer("127.0.0.1", port, interval=1) as second:
+                await until(lambda: told)
+                await until(lambda: second.store.peer_count)
+
+                await torrent.close()
+
+        assert told == ["content.bin"]
+        assert gone.is_set()
