@@ -57,13 +57,13 @@ async def open_index(
 
 @contextlib.contextmanager
 def _alone(config_dir: Path) -> Iterator[None]:
-    from p2pfs.net.config_files import held, read_config, server_config
+    from p2pfs.net.config_files import address_in, held, server_config
 
     path = server_config(config_dir)
     with held(path) as ours:
         if not ours:
-            there = read_config(path) or {}
-            at = f", at {there['host']}:{there['port']}" if {"host", "port"} <= there.keys() else ""
+            there = address_in(path)
+            at = f", at {there}" if there else ""
             raise StorageError(
                 f"another index runs with the config dir {config_dir}{at}: use that one, stop "
                 "it, or choose another --config-dir"

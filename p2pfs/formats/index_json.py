@@ -95,9 +95,13 @@ def parse_object(body: bytes) -> Mapping[str, Any]:
     return value
 
 
-def parse_listing(body: bytes) -> list[Listed]:
-    """A page of the catalogue."""
-    return [_listed(one) for one in _rows(parse_object(body), "torrents")]
+def parse_listing(body: bytes) -> tuple[list[Listed], int]:
+    """A page of the catalogue, and how many entries all pages have together."""
+    value = parse_object(body)
+    total = value.get("total")
+    if not _is_count(total):
+        raise FormatError("no total")
+    return [_listed(one) for one in _rows(value, "torrents")], total
 
 
 def parse_entry(body: bytes) -> Listed:

@@ -17,6 +17,7 @@ from p2pfs.formats import config_file
 from p2pfs.storage.files import Files
 
 __all__ = [
+    "address_in",
     "held",
     "node_config",
     "read_config",
@@ -84,6 +85,15 @@ def read_config(path: Path) -> dict[str, str] | None:
         raise StorageError(f"{path} is not a text in UTF-8; remove it if it is not yours") from None
     except FormatError as error:
         raise StorageError(f"cannot use {path}: {error}; correct it, or remove it") from None
+
+
+def address_in(path: Path) -> str | None:
+    """`HOST:PORT` of whoever wrote `path`, as far as it says so. Blocks."""
+    with contextlib.suppress(StorageError):
+        values = read_config(path) or {}
+        if {"host", "port"} <= values.keys():
+            return f"{values['host']}:{values['port']}"
+    return None
 
 
 def remove_config(path: Path, values: Mapping[str, str]) -> bool:

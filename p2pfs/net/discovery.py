@@ -127,32 +127,37 @@ async def _find(seconds: float, interfaces: Sequence[str] | None) -> list[FoundI
     from zeroconf import ServiceStateChange
     from zeroconf.asyncio import AsyncServiceBrowser
 
-    seen: asyncio.Queue[str] = asyncio.Queue(_MAX_FOUND)
-    found: dict[str, FoundIndex] = {}
+    loop = asyncio.get_running_loop()
+    found: dict[tuple[str, int], FoundIndex] = {}
+    looking: set[asyncio.Task[None]] = set()
+    patience = asyncio.timeout(seconds)
+
+    async def look(name: str) -> None:
+        one = await _resolved(zeroconf, name, interfaces)
+        if one is not None:
+            found[one.host, one.port] = one
+            until = loop.time() + _GATHER
+            patience.reschedule(min(until, patience.when() or until))
 
     def changed(
         zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
-        if state_change is ServiceStateChange.Added:
-            with contextlib.suppress(asyncio.QueueFull):
-                seen.put_nowait(name)
+        if state_change is ServiceStateChange.Added and len(looking) < _MAX_FOUND:
+            looking.add(loop.create_task(look(name)))
 
     zeroconf = _open(interfaces)
     browser: AsyncServiceBrowser | None = None
     try:
-        browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed])
-        loop = asyncio.get_running_loop()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds) as patience:
-                while len(found) < _MAX_FOUND:
-                    one = await _resolved(zeroconf, await seen.get(), interfaces)
-                    if one is not None:
-                        found[f"{one.host} {one.port}"] = one
-                        until = loop.time() + _GATHER
-                        patience.reschedule(min(until, patience.when() or until))
+            async with patience:
+                browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed])
+                await loop.create_future()
     finally:
         if browser is not None:
             await browser.async_cancel()
+        for task in looking:
+            task.cancel()
+        await asyncio.gather(*looking, return_exceptions=True)
         await _close(zeroconf)
     return sorted(found.values(), key=lambda one: (one.name, one.host, one.port))
 

@@ -157,17 +157,17 @@ class IndexClient:
         if pattern is not None:
             query += f"&pattern={quote(pattern, safe='')}"
         found: dict[str, Listed] = {}
-        offset = 0
-        while offset < _MAX_LISTED:
+        offset, total = 0, 1
+        while offset < min(total, _MAX_LISTED):
             path = f"/torrents?offset={offset}&limit={_PAGE}{query}"
             answer = await self._request("GET", path)
             if answer.status != 200:
                 raise self._refused("does not list its torrents", answer)
-            page = self._read(parse_listing, answer.body)
+            page, total = self._read(parse_listing, answer.body)
+            if not page:
+                break
             found |= {one.info_hash: one for one in page}
             offset += len(page)
-            if len(page) < _PAGE:
-                break
         return list(found.values())
 
     async def fetch(self, wanted: str) -> bytes:

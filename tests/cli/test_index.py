@@ -31,6 +31,12 @@ def reaches(host: str, port: int) -> bool:
         return True
 
 
+posix_signals = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no SIGTERM to catch"
+)
+
+
+@posix_signals
 def test_the_index_says_in_a_file_where_it_is_and_takes_it_back(swarm: Any) -> None:
     process = start(swarm)
 
@@ -39,7 +45,7 @@ def test_the_index_says_in_a_file_where_it_is_and_takes_it_back(swarm: Any) -> N
     assert found["port"] == str(swarm.port)
     assert reaches(found["host"], swarm.port)
     assert f"-i {found['host']}:{swarm.port}" in process.event("note")["text"]
-    process.signal(signal.SIGINT if sys.platform != "win32" else signal.CTRL_C_EVENT)
+    process.signal(signal.SIGINT)
     assert process.wait() == 130
     assert not (swarm.folder / "config" / "server.config").exists()
     assert (swarm.folder / "config" / "catalogue.sqlite").exists()
@@ -108,6 +114,7 @@ def test_after_a_crash_the_next_one_takes_over(swarm: Any) -> None:
     assert swarm.run("ls", "--all").lines == [NAME]
 
 
+@posix_signals
 def test_a_file_that_another_wrote_in_the_meantime_stays(swarm: Any) -> None:
     process = start(swarm)
     path = swarm.folder / "config" / "server.config"
@@ -190,6 +197,7 @@ def test_the_index_goes_by_the_names_it_was_given(swarm: Any) -> None:
         assert int(answer.split()[1]) == status, name
 
 
+@posix_signals
 def test_without_multicast_the_index_runs_all_the_same(swarm: Any, tmp_path: Path) -> None:
     process = swarm.start("index", "--host", "127.0.0.1", "-d", "0", "-v")
 

@@ -65,7 +65,7 @@ def encoded(value: object) -> bytes:
 
 def test_entries_nodes_and_leases_become_values() -> None:
     assert parse_entry(encoded(ENTRY)) == LISTED
-    assert parse_listing(encoded({"torrents": [ENTRY, ENTRY], "total": 2})) == [LISTED, LISTED]
+    assert parse_listing(encoded({"torrents": [ENTRY], "total": 7})) == ([LISTED], 7)
     assert parse_candidates({"candidates": [ENTRY]}) == [LISTED]
     assert parse_nodes(encoded({"nodes": [NODE]})) == [NodeInfo(**NODE)]
     assert parse_lease(encoded(LEASE)) == Registered(30.0, 10.5, ("cd" * 20,))
@@ -123,6 +123,12 @@ def test_a_lease_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
 def test_a_node_lacks_nothing(name: str) -> None:
     with pytest.raises(FormatError):
         parse_nodes(encoded({"nodes": [NODE | {name: None}]}))
+
+
+@pytest.mark.parametrize("total", [None, "1", 1.5, True, -1])
+def test_a_page_says_how_many_there_are(total: object) -> None:
+    with pytest.raises(FormatError, match="total"):
+        parse_listing(encoded({"torrents": [], "total": total}))
 
 
 def test_a_name_beyond_all_bounds_is_refused() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from p2pfs.errors import FormatError, StorageError
 from p2pfs.net.config_files import (
+    address_in,
     held,
     node_config,
     read_config,
@@ -33,6 +34,16 @@ def test_what_one_writes_another_reads(tmp_path: Path) -> None:
     assert path.read_bytes() == b"host = 10.0.0.5\nport = 9999\n"
     assert read_config(path) == VALUES
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_where_another_is_is_told_as_far_as_it_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "server.config"
+    assert address_in(path) is None
+    for values, address in ((VALUES, "10.0.0.5:9999"), ({"host": "10.0.0.5"}, None)):
+        write_config(path, values)
+        assert address_in(path) == address
+    path.write_bytes(b"\xff")
+    assert address_in(path) is None
 
 
 def test_each_node_has_a_file_of_its_own(tmp_path: Path) -> None:
