@@ -37,6 +37,7 @@ COMMANDS = {
     "download": Command("swarm", "download", "Fetch a file from everyone who has it."),
     "peer": Command("swarm", "peer", "Seed or download in one program, until `exit`."),
     "ls": Command("listing", "ls", "List what is shared by name."),
+    "node": Command("node", "node", "Share a folder, with a menu to list and download."),
     "get": Command("getting", "get", "Fetch files and folders by name."),
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from p2pfs.cli import views
+from p2pfs.cli.run import at_once
 from p2pfs.cli.screen import PlainScreen
 from p2pfs.cli.text import printable
 
@@ -36,12 +37,16 @@ class ConsoleScreen(PlainScreen):
 
     def __init__(self, role: str) -> None:
         super().__init__(role)
+        self._prompt = _PROMPT
         self._snapshot: Callable[[], Sequence[Progress]] = lambda: self.latest
         self._application: Application[None] | None = None
         self._printing: asyncio.Future[None] | None = None
 
     def watch(self, snapshot: Callable[[], Sequence[Progress]]) -> None:
         self._snapshot = snapshot
+
+    def ask(self, prompt: str) -> None:
+        self._prompt = prompt
 
     def write_error(self, text: str) -> None:
         self.write(text)
@@ -64,7 +69,7 @@ class ConsoleScreen(PlainScreen):
     def _bars(self) -> list[str]:
         progress = self._snapshot()
         if not progress or self._application is None:
-            return [self.role]
+            return [self.status()]
         return views.bar_lines(progress, self._application.output.get_size().columns - 1)
 
     def _build(self, handle: Callable[[str], None]) -> Application[None]:
@@ -83,7 +88,7 @@ class ConsoleScreen(PlainScreen):
 
         def accept(buffer: Buffer) -> bool:
             for text in buffer.text.splitlines() or [""]:  # several when they were pasted
-                self.write(_PROMPT + printable(text))
+                self.write(self._prompt + printable(text))
                 handle(text)
             return False
 
@@ -104,7 +109,7 @@ class ConsoleScreen(PlainScreen):
             event.app.suspend_to_background()
 
         line = Buffer(multiline=False, accept_handler=accept, history=InMemoryHistory())
-        typed = Window(BufferControl(line), height=1, get_line_prefix=lambda *_: _PROMPT)
+        typed = Window(BufferControl(line), height=1, get_line_prefix=lambda *_: self._prompt)
         bar = Window(
             FormattedTextControl(lambda: "\n".join(self._bars())),
             height=lambda: Dimension.exact(len(self._bars())),
@@ -120,11 +125,13 @@ class ConsoleScreen(PlainScreen):
             application.output.enable_cpr = False
         return application
 
-    async def commands(self, handle: Callable[[str], None]) -> None:
+    async def commands(
+        self, handle: Callable[[str], None], ended: Callable[[], None] = lambda: None
+    ) -> None:
         from prompt_toolkit.patch_stdout import patch_stdout
 
         application: Application[Any] = self._build(handle)
-        with patch_stdout(raw=True):
+        with patch_stdout(raw=True), at_once(_terminal_as_it_is(application)):
             self._application = application
             running = asyncio.ensure_future(application.run_async(handle_sigint=False))
             try:
@@ -144,3 +151,22 @@ class ConsoleScreen(PlainScreen):
             else:
                 running.cancel()
             await asyncio.wait([running], timeout=2)
+
+
+def _terminal_as_it_is(application: Application[Any]) -> Callable[[], None]:
+    """What gives the terminal back as it is now, when there is no time to close in order."""
+    try:
+        import termios
+
+        number = sys.stdin.fileno()
+        before = termios.tcgetattr(number)
+    except (ImportError, OSError, ValueError):  # Windows, whose console is per program
+        return lambda: None
+
+    def restore() -> None:
+        application.renderer.erase()
+        application.output.disable_bracketed_paste()
+        application.output.flush()
+        termios.tcsetattr(number, termios.TCSADRAIN, before)
+
+    return restore

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,9 +22,11 @@ import typer
 from p2pfs.cli.text import printable
 from p2pfs.errors import P2pfsError, UsageError
 
-__all__ = ["error_text", "exit_code_for", "print_error", "run_async", "start_logging"]
+__all__ = ["at_once", "error_text", "exit_code_for", "print_error", "run_async", "start_logging"]
 
 _log = logging.getLogger(__name__)
+
+_HURRY = 2.0
 
 _STOP_SIGNALS = [
     number
@@ -109,12 +111,32 @@ def _silence_broken_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Signals:
-    """The first signal cancels the work, which then cleans up; a second one ends at once."""
+_LEAVING_AT_ONCE: list[Callable[[], None]] = []
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: asyncio.Task[int]) -> None:
+
+@contextlib.contextmanager
+def at_once(mend: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, call `mend` before the program is left without its clean-up."""
+    _LEAVING_AT_ONCE.append(mend)
+    try:
+        yield
+    finally:
+        _LEAVING_AT_ONCE.remove(mend)
+
+
+class _Signals:
+    """The first signal cancels the work, which then cleans up; a second one ends at once.
+
+    With `patient` work, whose clean-up waits for others, the second signal cancels that too,
+    and the program ends when the rest takes longer than `_HURRY` seconds, or at a third.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, work: asyncio.Task[int], *, patient: bool
+    ) -> None:
         self._loop = loop
         self._work = work
+        self._patient = patient
         self.code: int | None = None
 
     def __enter__(self) -> _Signals:
@@ -139,10 +161,21 @@ class _Signals:
 
     def _stop(self, number: int) -> None:
         if self.code is not None:
-            os._exit(self.code)
+            if not self._patient:
+                self._leave()
+            self._patient = False
+            self._loop.call_later(_HURRY, self._leave)
+            self._work.cancel()
+            return
         self.code = 128 + (number if number != getattr(signal, "SIGBREAK", 0) else signal.SIGINT)
         _log.info("stopping: signal %d", number)
         self._work.cancel()
+
+    def _leave(self) -> None:
+        for mend in _LEAVING_AT_ONCE:
+            with contextlib.suppress(Exception):
+                mend()
+        os._exit(1 if self.code is None else self.code)
 
 
 def _new_event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -154,17 +187,21 @@ def _new_event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def run_async(
-    work: Callable[[], Coroutine[Any, Any, int]], finish: Callable[[int, str | None], None]
+    work: Callable[[], Coroutine[Any, Any, int]],
+    finish: Callable[[int, str | None], None],
+    *,
+    patient: bool = False,
 ) -> None:
     """Run a command's coroutine to its exit code, and raise `typer.Exit` with it.
 
-    A signal cancels the coroutine; what it holds open is closed by its own clean-up. At the
+    A signal cancels the coroutine; what it holds open is closed by its own clean-up. A
+    `patient` one may catch that and take its time; a second signal cancels it again. At the
     end `finish` gets the exit code, and the error line if there is one; errors go on.
     """
 
     async def supervised() -> int:
         task = asyncio.ensure_future(work())
-        with _Signals(asyncio.get_running_loop(), task) as signals:
+        with _Signals(asyncio.get_running_loop(), task, patient=patient) as signals:
             try:
                 return await task
             except (asyncio.CancelledError, KeyboardInterrupt):

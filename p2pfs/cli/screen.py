@@ -60,6 +60,8 @@ class Screen:
 
     def __init__(self, role: str) -> None:
         self.role = role
+        self.status: Callable[[], str] = lambda: self.role
+        """What stands in the place of a bar while there is no torrent to show."""
         self.brief = False
         """Say only of each download that it is complete: for when there are many."""
         self.latest: Sequence[Progress] = ()
@@ -74,12 +76,21 @@ class Screen:
         with contextlib.suppress(OSError, ValueError):
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
-    async def commands(self, handle: Callable[[str], None]) -> None:
-        """Call `handle` with each line that comes in, until cancelled."""
+    async def commands(
+        self, handle: Callable[[str], None], ended: Callable[[], None] = lambda: None
+    ) -> None:
+        """Call `handle` with each line that comes in, until cancelled.
+
+        `ended` is called when no more can come.
+        """
         from p2pfs.cli.stdin import read_lines
 
-        async for line in read_lines():
+        async for line in read_lines(ended):
             handle(line)
+
+    def ask(self, prompt: str) -> None:
+        """What the next line that comes in is the answer to."""
+        self.write(prompt.strip())
 
     def watch(self, snapshot: Callable[[], Sequence[Progress]]) -> None:
         """Take the state to draw from here, where something is drawn all the time."""

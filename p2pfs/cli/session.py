@@ -39,7 +39,8 @@ class Session:
 
     `output` is the folder of the downloads, as the user wrote it; `stay` keeps it running
     after every download is complete, until `exit`. `feed` starts further downloads as it
-    goes (`add`, `complete`, `drop`), and has to end before the session is done.
+    goes (`add`, `complete`, `drop`), and has to end before the session is done. One that
+    does not `listen` leaves the lines that come in to others.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Session:
         output: Path,
         stay: bool,
         feed: Callable[[Session], Coroutine[Any, Any, None]] | None = None,
+        listen: bool = True,
     ) -> None:
         self._screen = screen
         self._downloads = list(downloads)
@@ -59,6 +61,7 @@ class Session:
         self._output = output
         self._stay = stay
         self._feed = feed
+        self._listen = listen
         self._leaving = asyncio.Event()
         self._told: dict[str, tuple[tuple[int, ...], float, bool]] = {}
         self._errors: set[tuple[str, str]] = set()
@@ -85,10 +88,9 @@ class Session:
         Raises the engine's `StorageError` when a download cannot go on, and `StoppedEarly`.
         """
         self._screen.watch(self.snapshot)
-        background: list[asyncio.Task[Any]] = [
-            self._start(self._screen.commands(self._obey)),
-            self._start(self._tick()),
-        ]
+        background: list[asyncio.Task[Any]] = [self._start(self._tick())]
+        if self._listen:
+            background.append(self._start(self._screen.commands(self._obey)))
         completions = [self._start(self.complete(torrent)) for torrent in self._downloads]
         if self._feed is not None:
             completions.append(self._start(self._feed(self)))

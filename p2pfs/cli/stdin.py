@@ -12,11 +12,11 @@ import select
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 __all__ = ["is_interactive", "read_lines"]
 
-_MAX_LINE = 4096
+_MAX_LINE = 64 * 1024
 _TURN = 0.5
 """Seconds after which a program in the background looks whether it is in the foreground."""
 
@@ -41,14 +41,14 @@ def is_interactive() -> bool:
     return os.environ.get("TERM") not in ("dumb", "unknown") and _in_foreground(sys.stdin.fileno())
 
 
-async def read_lines() -> AsyncIterator[str]:
+async def read_lines(ended: Callable[[], None] = lambda: None) -> AsyncIterator[str]:
     """The lines of standard input, without their ends; after the last one, wait for ever.
 
-    Lines over 4 KiB are cut. Reads on a daemon thread, because a file or a console on
-    Windows cannot be waited for in an event loop.
+    `ended` is called once there are no more. Lines over 64 KiB are cut. Reads on a daemon
+    thread, because a file or a console on Windows cannot be waited for in an event loop.
     """
     loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str] = asyncio.Queue()
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
     try:
         fd = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):
@@ -57,8 +57,14 @@ async def read_lines() -> AsyncIterator[str]:
         thread = threading.Thread(target=_read, args=(fd, loop, lines), daemon=True)
         thread.name = "standard-input"
         thread.start()
+    else:
+        lines.put_nowait(None)
     while True:
-        yield await lines.get()
+        line = await lines.get()
+        if line is None:
+            ended()
+        else:
+            yield line
 
 
 def _wait_for_turn(fd: int) -> None:
@@ -70,14 +76,14 @@ def _wait_for_turn(fd: int) -> None:
             time.sleep(_TURN)
 
 
-def _read(fd: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
+def _read(fd: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str | None]) -> None:
     pending = b""
     while True:
         try:
             _wait_for_turn(fd)
             data = os.read(fd, 4096)
         except (OSError, ValueError):
-            return
+            data = b""
         *whole, pending = (pending + data).split(b"\n")
         if not data and pending:
             whole.append(pending)
@@ -86,7 +92,8 @@ def _read(fd: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -
             for line in whole:
                 text = line[:_MAX_LINE].decode("utf-8", "replace").strip()
                 loop.call_soon_threadsafe(lines.put_nowait, text)
+            if not data:
+                loop.call_soon_threadsafe(lines.put_nowait, None)
+                return
         except RuntimeError:
-            return
-        if not data:
             return
