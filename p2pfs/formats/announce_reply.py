@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from p2pfs.errors import FormatError
 from p2pfs.formats import bencode
@@ -23,6 +24,7 @@ from p2pfs.geometry import PeerId
 
 __all__ = [
     "DEFAULT_INTERVAL",
+    "MAX_PEERS",
     "NEVER",
     "AnnounceReply",
     "PackedReply",
@@ -36,6 +38,9 @@ DEFAULT_INTERVAL = 1800
 
 NEVER = 7 * 24 * 3600
 """Seconds that stand for a tracker's "never again"."""
+
+MAX_PEERS = 2000
+"""Peers taken from one list: more than anybody has use for."""
 
 _MAX_COUNT = 2**63 - 1
 _DIGITS = re.compile(rb"[0-9]{1,20}")
@@ -128,9 +133,9 @@ def parse_reply(body: bytes) -> AnnounceReply:
     """The reply in `body`, whichever form its peers have.
 
     Peers that nobody could dial (port 0, unspecified, multicast or broadcast address) are
-    left out, and so is what follows the last whole entry of a packed list. A missing or
-    senseless interval becomes `DEFAULT_INTERVAL`. Raises `FormatError` when the body is
-    not a bencoded dictionary.
+    left out, and so is what follows the last whole entry of a packed list, or the first
+    `MAX_PEERS` of any. A missing or senseless interval becomes `DEFAULT_INTERVAL`. Raises
+    `FormatError` when the body is not a bencoded dictionary.
     """
     reply = bencode.decode(body, bencode.REPLY_LIMITS)
     if not isinstance(reply, dict):
@@ -143,10 +148,12 @@ def parse_reply(body: bytes) -> AnnounceReply:
     found: dict[PeerAddress, None] = {}
     for key, width in ((b"peers", 4), (b"peers6", 16)):
         value = reply.get(key)
+        peers: Iterator[PeerAddress] = iter(())
         if isinstance(value, bytes):
-            found |= dict.fromkeys(unpack_peers(value, width))
+            peers = unpack_peers(value, width)
         elif isinstance(value, list):
-            found |= dict.fromkeys(_listed_peers(value))
+            peers = _listed_peers(value)
+        found |= dict.fromkeys(islice(peers, MAX_PEERS))
     external = reply.get(b"external ip")
     tracker_id = reply.get(b"tracker id")
     return AnnounceReply(

@@ -58,6 +58,7 @@ class AnnounceSchedule:
         self._earliest = now
         self._failures = 0
         self._hungry = False
+        self._interval = DEFAULT_INTERVAL
 
     @property
     def next_at(self) -> float:
@@ -110,6 +111,7 @@ class AnnounceSchedule:
         if event is Event.COMPLETED:
             self._complete_announced = True
         regular = min(MAX_INTERVAL, max(MIN_INTERVAL, interval or DEFAULT_INTERVAL))
+        self._interval = regular
         least = DEFAULT_MIN_INTERVAL if min_interval is None else min_interval
         least = min(regular, max(MIN_INTERVAL, least))
         self._earliest = now + least
@@ -120,10 +122,11 @@ class AnnounceSchedule:
     def failed(self, now: float, retry_in: float | None = None) -> None:
         """No tracker answered: try again later and later, up to five minutes.
 
-        Up to one minute while nobody can serve us.
+        Up to one minute while nobody can serve us, and never later than the interval that
+        was named last, so that a tracker that comes back has heard of everybody by then.
         """
         self._failures += 1
-        longest = MAX_HUNGRY_RETRY if self._hungry else MAX_RETRY
+        longest = min(MAX_HUNGRY_RETRY if self._hungry else MAX_RETRY, self._interval)
         wait = min(longest, FIRST_RETRY * 2.0 ** min(self._failures - 1, 10))
-        wait = max(wait * self._rng.uniform(0.75, 1.25), retry_in or 0.0)
+        wait = max(wait * self._rng.uniform(0.75, 1.0), retry_in or 0.0)
         self._next_at = self._earliest = now + min(wait, MAX_INTERVAL)
