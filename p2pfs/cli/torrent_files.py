@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,28 +86,20 @@ def write_torrent(path: Path, metainfo: Metainfo, *, overwrite: bool) -> None:
 
     Raises `StorageError` when it cannot be written, or is there and `overwrite` is not set.
     """
-    data = metainfo.to_bytes()
-    temporary: str | None = None
+    from p2pfs.storage.whole_files import written_aside
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".p2pfs-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        _allow_reading(temporary)
-        if overwrite:
-            os.replace(temporary, path)  # noqa: PTH105
-            temporary = None
-        else:
-            _link_new(temporary, path)
+        with written_aside(path, metainfo.to_bytes()) as temporary:
+            if overwrite:
+                temporary.replace(path)
+            else:
+                _link_new(temporary, path)
     except FileExistsError as error:
         if os.path.lexists(path):
             raise _taken(path) from None
         raise StorageError(f"cannot write {path}: {path.parent} is a file") from error
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def refuse_overwriting(path: Path, shared: Path, *, force: bool) -> None:
@@ -130,14 +121,7 @@ def _taken(path: Path) -> StorageError:
     return StorageError(f"{path} exists already: --force overwrites it, -o chooses another name")
 
 
-def _allow_reading(path: str) -> None:
-    """Temporary files are private; a .torrent is as public as the user's mask says."""
-    mask = os.umask(0)
-    os.umask(mask)
-    Path(path).chmod(0o666 & ~mask)
-
-
-def _link_new(temporary: str, path: Path) -> None:
+def _link_new(temporary: Path, path: Path) -> None:
     """Give a file its name unless the name is taken (`FileExistsError`)."""
     try:
         path.hardlink_to(temporary)
@@ -145,7 +129,7 @@ def _link_new(temporary: str, path: Path) -> None:
         raise
     except (OSError, NotImplementedError):  # file systems without hard links
         with path.open("xb") as file:
-            file.write(Path(temporary).read_bytes())
+            file.write(temporary.read_bytes())
 
 
 def known_torrent(name: str) -> Metainfo | None:

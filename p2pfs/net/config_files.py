@@ -7,14 +7,13 @@ in the meantime. A crash may leave a file behind: its reader has to reckon with 
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from p2pfs.errors import FormatError, StorageError
 from p2pfs.formats import config_file
 from p2pfs.storage.files import Files
+from p2pfs.storage.whole_files import written_aside
 
 __all__ = [
     "address_in",
@@ -44,23 +43,11 @@ def write_config(path: Path, values: Mapping[str, str]) -> None:
     Raises `StorageError`, and `FormatError` for values that no such file can hold.
     """
     data = config_file.encode(values).encode()
-    temporary: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".p2pfs-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-        temporary = None
+        with written_aside(path, data) as temporary:
+            temporary.replace(path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink(missing_ok=True)
 
 
 def read_config(path: Path) -> dict[str, str] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import subprocess
 import sys
 import threading
@@ -48,12 +46,6 @@ def test_where_another_is_is_told_as_far_as_it_is_known(tmp_path: Path) -> None:
 
 def test_each_node_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert node_config(tmp_path, 12) == tmp_path / "p12.config"
-
-
-def test_everybody_may_read_it(tmp_path: Path) -> None:
-    write_config(tmp_path / "a.config", VALUES)
-
-    assert os.name != "posix" or stat.S_IMODE((tmp_path / "a.config").stat().st_mode) == 0o644
 
 
 def test_where_there_is_no_file_nothing_is_read(tmp_path: Path) -> None:
