@@ -105,7 +105,7 @@ def index(
     Examples:
       p2pfs index
       p2pfs index -d 0 --config-dir /srv/share/config
-      p2pfs index --advertise 203.0.113.7 --publish-token "$TOKEN"
+      p2pfs index --advertise 203.0.113.7 --allow-host share.example
     """
     start_logging(verbose, log_file)
     screen = open_screen("index", as_json=as_json, console=False)

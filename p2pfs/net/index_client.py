@@ -314,8 +314,7 @@ class IndexClient:
             return parse(body)
         except FormatError:
             raise TrackerError(
-                f"{self.where} answers, but not as a p2pfs index does; check host (-i) and port "
-                "(-d)"
+                f"{self.where} answers, but not as a p2pfs index does; {self._advice}"
             ) from None
 
 

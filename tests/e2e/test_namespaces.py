@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from p2pfs.formats.config_file import parse
-from tests.e2e.processes import P2PFS, Lab, Running, no_traceback
+from tests.e2e.processes import P2PFS, Lab, Running, no_traceback, until
 
 NAME = "content ä.bin"
 SIZE = 3_000_000
@@ -158,9 +158,7 @@ def test_an_index_is_found_by_the_other_machine_without_a_word(
     here.p2pfs("seed", "-f", NAME, "-p", "0", "--json", "-i", HERE, "-d", str(here.tracker_port))
     here.running[-1].event("ready")
 
-    listed = there.run("ls")
-
-    assert listed.lines == [NAME], str(listed)
+    until(lambda: there.run("ls").lines == [NAME], lambda: str(there.running[-1]))
 
 
 def test_where_no_index_is_all_that_was_tried_is_said(machines: tuple[Machine, Machine]) -> None:

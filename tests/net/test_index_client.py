@@ -395,9 +395,13 @@ async def test_an_error_with_odd_candidates_or_names_is_still_told() -> None:
                 await client_of(server.port).fetch("a")
 
 
-async def test_what_to_do_when_nothing_answers_can_be_said_by_the_caller() -> None:
+async def test_what_to_do_when_no_index_answers_can_be_said_by_the_caller() -> None:
     async with raw_server(b"") as server:
         base = base_url("127.0.0.1", server.port)
 
     with pytest.raises(TrackerError, match="look into the cellar"):
         await IndexClient(base, advice="look into the cellar").reach()
+    async with raw_server(reply(b"<html>")) as server:
+        base = base_url("127.0.0.1", server.port)
+        with pytest.raises(TrackerError, match="not as a p2pfs index.*look into the cellar"):
+            await IndexClient(base, advice="look into the cellar").list()
