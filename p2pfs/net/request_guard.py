@@ -14,13 +14,16 @@ import ipaddress
 import math
 import re
 import socket
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import cache
 from hashlib import blake2b
 
 from p2pfs.net.asgi_server import Scope
 from p2pfs.net.http_client import printable
 from p2pfs.net.http_reply import header
+from p2pfs.net.index_client import check_token
 from p2pfs.net.routing import Refused
 from p2pfs.tracker.rights import ANONYMOUS, Publisher, node_publisher
 
@@ -32,6 +35,7 @@ _CHANGING = frozenset(("POST", "PUT", "DELETE", "PATCH"))
 _WRONG_ALLOWED = 20
 _WRONG_SECONDS = 60.0
 _MAX_ADDRESSES = 4096
+_NAME_SECONDS = 3.0
 
 
 class WrongTokens:
@@ -61,12 +65,14 @@ class RequestGuard:
     """Lets requests pass or raises `Refused`.
 
     `names` are host names of this index beside those of its machine. `token`, if there is
-    one, is needed for every change.
+    one, is needed for every change. Raises `UsageError` for one that no header can carry.
     """
 
     def __init__(
         self, *, names: Sequence[str], token: str | None, clock: Callable[[], float]
     ) -> None:
+        if token is not None:
+            check_token(token)
         self._names = frozenset(name.rstrip(".").lower() for name in names)
         self._token = _digest(token.encode()) if token is not None else None
         self._clock = clock
@@ -89,7 +95,7 @@ class RequestGuard:
         name = match[1].rstrip(".").lower() if match else text
         if match and (_is_plain(name) or name in self._names):
             return
-        if match and name in await asyncio.to_thread(_own_names):
+        if match and name in await _own_names():
             return
         shown = printable(name, 100)
         raise Refused(
@@ -115,13 +121,13 @@ class RequestGuard:
         if kind.lower() != b"bearer" or not given.strip():
             raise Refused(
                 401,
-                "this index takes changes only with its token: give it with --token "
-                "(Authorization: Bearer TOKEN)",
+                "this index takes changes only from those who have its token: put it into "
+                "P2PFS_TOKEN in the environment (over HTTP: Authorization: Bearer TOKEN)",
                 headers=challenge,
             )
         if not hmac.compare_digest(_digest(given.strip()), self._token):
             self._wrong.add(address, now)
-            raise Refused(401, "the token is wrong", headers=challenge)
+            raise Refused(401, "the token is wrong; see P2PFS_TOKEN", headers=challenge)
 
 
 def sender(scope: Scope) -> Publisher:
@@ -153,11 +159,30 @@ def _is_plain(name: str) -> bool:
     return True
 
 
+async def _own_names() -> frozenset[str]:
+    """What this machine is called, as far as that can be told within a few seconds."""
+    try:
+        found = asyncio.wrap_future(_looked_up())
+        return await asyncio.wait_for(found, _NAME_SECONDS)
+    except TimeoutError:
+        return frozenset()
+
+
 @cache
-def _own_names() -> frozenset[str]:
-    """What this machine is called; may ask the name server, and waits for it."""
-    names = (socket.gethostname(), socket.getfqdn())
-    return frozenset(name.rstrip(".").lower() for name in names)
+def _looked_up() -> Future[frozenset[str]]:
+    """The names of this machine, once the name server has answered.
+
+    It may take its time; so the thread that waits is one that the process need not wait for.
+    """
+    names: Future[frozenset[str]] = Future()
+    names.set_running_or_notify_cancel()  # whoever gives up waiting does not cancel it
+
+    def look_up() -> None:
+        found = (socket.gethostname(), socket.getfqdn())
+        names.set_result(frozenset(name.rstrip(".").lower() for name in found))
+
+    threading.Thread(target=look_up, name="own names", daemon=True).start()
+    return names
 
 
 def _network(address: str) -> str:

@@ -34,6 +34,11 @@ MAX_ENTRIES = 100_000
 _MAX_PUBLISHERS = 1000
 """Publishers that one entry remembers."""
 _MAX_CANDIDATES = 20
+_SHOWN = 300
+"""Characters of a name that errors repeat."""
+_MAX_BYTES = 8 * 1024**3
+_MAX_BYTES_IN_MEMORY = 512 * 1024**2
+"""What all metainfo files together may take; everybody may publish."""
 
 _HASH = re.compile(r"[0-9a-fA-F]{40}")
 _SUFFIX = re.compile(r"(?s)(.+)@([0-9a-fA-F]{4,40})")
@@ -62,7 +67,7 @@ class UnknownName(CatalogueError):
     def __init__(self, name: str, near: Sequence[str]) -> None:
         self.near = tuple(near)
         hint = f"; is it one of: {', '.join(near)}?" if near else ""
-        super().__init__(f"nothing called {name!r} is shared here{hint}")
+        super().__init__(f"nothing called {name[:_SHOWN]!r} is shared here{hint}")
 
 
 class AmbiguousName(CatalogueError):
@@ -71,11 +76,11 @@ class AmbiguousName(CatalogueError):
     def __init__(self, name: str, candidates: Sequence[Entry]) -> None:
         self.candidates = tuple(candidates)
         choices = ", ".join(f"{one.name}@{str(one.torrent_id)[:8]}" for one in candidates)
-        super().__init__(f"{name!r} means several contents; ask for one of: {choices}")
+        super().__init__(f"{name[:_SHOWN]!r} means several contents; ask for one of: {choices}")
 
 
 class CatalogueFull(CatalogueError):
-    """There are `MAX_ENTRIES` entries already."""
+    """There are `MAX_ENTRIES` entries already, or they take too much room."""
 
 
 class Catalogue:
@@ -87,6 +92,9 @@ class Catalogue:
 
     def __init__(self, path: Path | None = None) -> None:
         self.database = Database(path, _SCHEMA, _upgrade)
+        self._room = _MAX_BYTES if path else _MAX_BYTES_IN_MEMORY
+        for (taken,) in self.database.read("SELECT TOTAL(LENGTH(metainfo)) FROM torrents"):
+            self._room -= int(taken)
         self._index = NameIndex()
         rows = self.database.read("SELECT info_hash, name, size, published, files FROM torrents")
         self._index.fill(
@@ -140,6 +148,8 @@ class Catalogue:
             if row is None:
                 if len(self._index) >= MAX_ENTRIES:
                     raise CatalogueFull(f"the catalogue is full: {MAX_ENTRIES} entries")
+                if len(data) > self._room:
+                    raise CatalogueFull("the catalogue is full: its entries take too much room")
                 database.execute(
                     "INSERT INTO torrents VALUES (?, ?, ?, ?, ?, ?)",
                     (key, entry.name, entry.size, published, data, entry.files),
@@ -150,6 +160,7 @@ class Catalogue:
 
         def enter(result: tuple[Entry, bool]) -> None:
             if result[1]:
+                self._room -= len(data)
                 self._index.add(entry)
 
         stored, new = self.database.write(keep, enter)
@@ -181,22 +192,28 @@ class Catalogue:
         if entry is None:
             raise UnknownName(str(torrent_id), ())
 
-        def decide(database: sqlite3.Connection) -> tuple[bool, bool]:
+        def decide(database: sqlite3.Connection) -> tuple[bool, bool, int]:
             before = _publishers(database, key)
             granted, after = withdrawal(before, frozenset(holders), asker)
+            freed = 0
             if granted or everything:
+                rows = database.execute(
+                    "SELECT LENGTH(metainfo) FROM torrents WHERE info_hash = ?", (key,)
+                )
+                freed = sum(length for (length,) in rows.fetchall())
                 database.execute("DELETE FROM torrents WHERE info_hash = ?", (key,))
                 after = frozenset()
             if after != before:
                 database.execute("DELETE FROM publishers WHERE info_hash = ?", (key,))
                 _add_publishers(database, key, after)
-            return granted or everything, asker in before
+            return granted or everything, asker in before, freed
 
-        def leave(result: tuple[bool, bool]) -> None:
+        def leave(result: tuple[bool, bool, int]) -> None:
             if result[0]:
+                self._room += result[2]
                 self._index.remove(key)
 
-        granted, had_part = self.database.write(decide, leave)
+        granted, had_part, _ = self.database.write(decide, leave)
         if not granted:
             raise NotYours(
                 f"{entry.name!r} stays: other nodes share it too; your part in it is withdrawn"
@@ -223,7 +240,7 @@ class Catalogue:
         pinned = _SUFFIX.fullmatch(wanted)
         if not found and pinned:
             begin = pinned[2].lower()
-            candidates = self._index.named(pinned[1]) or self._index.below(pinned[1], 2)
+            candidates = self._index.named(pinned[1]) or self._index.below(pinned[1], MAX_ENTRIES)
             found = [one for one in candidates if str(one.torrent_id).startswith(begin)]
         if not found:
             found = self._index.below(wanted, 2)

@@ -7,19 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from p2pfs.formats.metainfo import FileEntry, build
 from p2pfs.net.tracker_http import TrackerServer
+from tests.support.metainfo import torrent
 from tests.support.rawhttp import ask
-
-
-def torrent(name: str) -> bytes:
-    return build(
-        name=name,
-        files=[FileEntry((name,), 1000)],
-        multi_file=False,
-        piece_length=16384,
-        pieces=bytes(20),
-    ).to_bytes()
 
 
 @pytest.fixture

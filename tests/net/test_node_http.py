@@ -10,24 +10,14 @@ from typing import Any
 import pytest
 
 from p2pfs.formats.announce_http import AnnounceReply, AnnounceRequest, encode_query, parse_reply
-from p2pfs.formats.metainfo import FileEntry, build
 from p2pfs.geometry import PeerId, TorrentId
 from p2pfs.net.tracker_http import TrackerServer
+from tests.support.metainfo import torrent
 from tests.support.rawhttp import ask
 
 KEY = "0123456789abcdef" * 2
 OTHER_KEY = "f" * 32
 PROOF = f"P2pfs-Node: 1\r\nP2pfs-Node-Key: {KEY}\r\n"
-
-
-def torrent(name: str) -> bytes:
-    return build(
-        name=name,
-        files=[FileEntry((name,), 1000)],
-        multi_file=False,
-        piece_length=16384,
-        pieces=bytes(20),
-    ).to_bytes()
 
 
 class Clock:

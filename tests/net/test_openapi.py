@@ -13,12 +13,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from p2pfs.formats.announce_http import AnnounceRequest, encode_query, parse_reply
-from p2pfs.formats.metainfo import FileEntry, build
 from p2pfs.formats.scrape_http import encode_scrape_query, parse_scrape
 from p2pfs.geometry import PeerId, TorrentId
 from p2pfs.net import catalogue_http, node_http
 from p2pfs.net.tracker_http import TrackerServer
 from p2pfs.tracker import catalogue, leases
+from tests.support.metainfo import torrent
 from tests.support.rawhttp import ask
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "docs/openapi.json").read_text())
@@ -26,7 +26,7 @@ METHODS = ("get", "put", "post", "delete", "head", "options", "patch", "trace")
 KEY = "0123456789abcdef" * 2
 PROOF = f"P2pfs-Node: 1\r\nP2pfs-Node-Key: {KEY}\r\n"
 WRONG_PROOF = PROOF.replace(KEY, "f" * 32)
-TOKEN = "Authorization: Bearer open sesame\r\n"
+TOKEN = "Authorization: Bearer open-sesame\r\n"
 REBOUND = "Host: attacker.example.com\r\n"
 
 
@@ -37,16 +37,6 @@ def operations() -> dict[tuple[str, str], Any]:
         for method, operation in item.items()
         if method in METHODS
     }
-
-
-def torrent(name: str, content: int = 0) -> bytes:
-    return build(
-        name=name,
-        files=[FileEntry((name,), 1000)],
-        multi_file=False,
-        piece_length=16384,
-        pieces=bytes([content]) * 20,
-    ).to_bytes()
 
 
 def registration(*torrents: str, key: str = KEY) -> bytes:
@@ -118,7 +108,7 @@ async def test_every_answer_of_every_operation_is_as_the_document_says(
     await use_swarms(api)
     await be_refused_for_the_host(api)
     await fill_up(api, monkeypatch)
-    async with TrackerServer("127.0.0.1", 0, publish_token="open sesame") as guarded:
+    async with TrackerServer("127.0.0.1", 0, publish_token="open-sesame") as guarded:
         api.port = guarded.port
         await be_refused_for_the_token(api)
 

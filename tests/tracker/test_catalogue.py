@@ -11,20 +11,22 @@ from pathlib import Path
 import pytest
 
 from p2pfs.errors import CatalogueError, FormatError
-from p2pfs.formats.metainfo import FileEntry, build, parse
+from p2pfs.formats.metainfo import parse
 from p2pfs.geometry import TorrentId
 from p2pfs.tracker import catalogue as module
-from p2pfs.tracker.catalogue import AmbiguousName, Catalogue, Entry, UnknownName
+from p2pfs.tracker.catalogue import (
+    AmbiguousName,
+    Catalogue,
+    CatalogueFull,
+    Entry,
+    NotYours,
+    UnknownName,
+)
+from p2pfs.tracker.rights import ANONYMOUS, Publisher
+from tests.support.metainfo import torrent
 
-
-def torrent(name: str, content: int = 0) -> bytes:
-    return build(
-        name=name,
-        files=[FileEntry((name,), 1000)],
-        multi_file=False,
-        piece_length=16384,
-        pieces=bytes([content]) * 20,
-    ).to_bytes()
+NODE = Publisher("1", b"one")
+OTHER = Publisher("2", b"two")
 
 
 def test_what_was_published_is_found_by_name_and_by_hash() -> None:
@@ -122,6 +124,130 @@ def test_entries_are_listed_by_name() -> None:
         catalogue.publish(torrent(name), 1)
 
     assert [entry.name for entry in catalogue.matching()] == ["a", "b", "c"]
+
+
+def test_a_file_in_a_tree_is_listed_with_its_path_and_found_by_it() -> None:
+    catalogue = Catalogue()
+    entry, _ = catalogue.publish(torrent("2024/05/a.jpg"), 1)
+
+    assert entry.name == "2024/05/a.jpg"
+    assert catalogue.find("2024/05/a.jpg") == entry
+    assert catalogue.find(f"2024/05/a.jpg@{str(entry.torrent_id)[:4]}") == entry
+
+
+def test_a_folder_stands_for_the_one_file_below_it_but_not_for_several() -> None:
+    catalogue = Catalogue()
+    entry, _ = catalogue.publish(torrent("2024/05/a.jpg"), 1)
+
+    assert catalogue.find("2024") == catalogue.find("2024/05") == entry
+    assert catalogue.find(f"2024@{entry.torrent_id}") == entry
+    other, _ = catalogue.publish(torrent("2024/06/b.jpg"), 1)
+    with pytest.raises(UnknownName, match="2024/05/a"):
+        catalogue.find("2024")
+    assert catalogue.find(f"2024@{other.torrent_id}") == other
+
+
+def test_an_entry_of_the_very_name_wins_over_what_is_below_it() -> None:
+    catalogue = Catalogue()
+    catalogue.publish(torrent("2024/a.jpg"), 1)
+    entry, _ = catalogue.publish(torrent("2024"), 1)
+
+    assert catalogue.find("2024") == entry
+
+
+def test_what_a_node_published_is_withdrawn_by_that_node_alone() -> None:
+    catalogue = Catalogue()
+    entry, _ = catalogue.publish(torrent("a"), 1, NODE)
+
+    for stranger in (ANONYMOUS, OTHER):
+        with pytest.raises(NotYours, match="published by another node"):
+            catalogue.withdraw(entry.torrent_id, stranger)
+    assert catalogue.withdraw(entry.torrent_id, NODE) == entry
+    assert entry.torrent_id not in catalogue
+    with pytest.raises(UnknownName):
+        catalogue.find("a")
+    with pytest.raises(UnknownName):
+        catalogue.withdraw(entry.torrent_id, NODE)
+    assert catalogue.publishers(entry.torrent_id) == frozenset()
+
+
+def test_what_several_nodes_published_stays_until_the_last_of_them_withdraws_it() -> None:
+    catalogue = Catalogue()
+    entry, new = catalogue.publish(torrent("a"), 1, NODE)
+    assert new
+    assert catalogue.publish(torrent("a"), 2, OTHER) == (entry, False)
+
+    with pytest.raises(NotYours, match="your part in it is withdrawn"):
+        catalogue.withdraw(entry.torrent_id, NODE)
+
+    assert catalogue.publishers(entry.torrent_id) == {OTHER}
+    assert catalogue.withdraw(entry.torrent_id, OTHER) == entry
+
+
+def test_what_its_publisher_gives_up_belongs_to_those_who_serve_it() -> None:
+    catalogue = Catalogue()
+    entry, _ = catalogue.publish(torrent("a"), 1, NODE)
+
+    with pytest.raises(NotYours):
+        catalogue.withdraw(entry.torrent_id, NODE, [NODE, OTHER])
+
+    assert catalogue.publishers(entry.torrent_id) == {OTHER}
+
+
+def test_who_may_withdraw_everything_does() -> None:
+    catalogue = Catalogue()
+    entry, _ = catalogue.publish(torrent("a"), 1, NODE)
+
+    assert catalogue.withdraw(entry.torrent_id, ANONYMOUS, everything=True) == entry
+    assert len(catalogue) == 0
+
+
+def test_publishers_are_kept_with_their_entries(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    first = Catalogue(path)
+    entry, _ = first.publish(torrent("x/a"), 1, NODE)
+    first.close()
+
+    second = Catalogue(path)
+
+    assert second.get(entry.torrent_id) == entry
+    assert second.publishers(entry.torrent_id) == {NODE}
+    second.close()
+
+
+def test_metainfo_files_have_a_bounded_room_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(torrent("a"))
+    monkeypatch.setattr(module, "_MAX_BYTES_IN_MEMORY", 2 * size)
+    catalogue = Catalogue()
+    first, _ = catalogue.publish(torrent("a"), 1)
+    catalogue.publish(torrent("b"), 1)
+
+    with pytest.raises(CatalogueFull, match="room"):
+        catalogue.publish(torrent("c"), 1)
+    catalogue.withdraw(first.torrent_id, ANONYMOUS)
+    assert catalogue.publish(torrent("c"), 1)[1]
+
+
+def test_a_catalogue_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    data = torrent("2024/a.jpg")
+    old = sqlite3.connect(path)
+    old.execute(
+        "CREATE TABLE torrents (info_hash BLOB PRIMARY KEY, name TEXT NOT NULL,"
+        " size INTEGER NOT NULL, published INTEGER NOT NULL, metainfo BLOB NOT NULL)"
+    )
+    old.execute("CREATE INDEX torrents_by_name ON torrents (name)")
+    key = parse(data).torrent_id
+    old.execute("INSERT INTO torrents VALUES (?, '2024', 1000, 7, ?)", (key.v1, data))
+    old.execute("INSERT INTO torrents VALUES (?, 'broken', 5, 7, ?)", (bytes(20), b"junk"))
+    old.commit()
+    old.close()
+
+    for _ in range(2):
+        catalogue = Catalogue(path)
+        assert catalogue.find("2024/a.jpg") == Entry(key, "2024/a.jpg", 1000, 7, 1)
+        assert catalogue.find("broken").files == 1
+        catalogue.close()
 
 
 def test_a_full_catalogue_refuses_more(monkeypatch: pytest.MonkeyPatch) -> None:

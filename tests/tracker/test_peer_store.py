@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -322,3 +323,53 @@ def test_the_store_agrees_with_a_plain_model(
         assert counts.complete == kinds.count(SEED)
         assert counts.downloaders == kinds.count(DOWNLOADER)
         assert counts.complete + counts.incomplete == len(model) == store.peer_count
+
+
+# -- swarms with content, and what changed
+
+
+def test_a_peer_entered_for_ever_is_never_silent() -> None:
+    store = MemoryPeerStore(LIFETIME)
+    enter(store, peer(1), SEED, now=math.inf)
+    enter(store, peer(2), SEED, now=0.0)
+
+    assert store.expire(1e12, 100) == 1
+    assert store.counts(TORRENT) == Counts(1, 0, 0, 0)
+
+
+def test_swarms_with_content_are_those_with_a_seed_or_a_partial_seed() -> None:
+    store = MemoryPeerStore(LIFETIME)
+    seen = []
+    for kind in (DOWNLOADER, PARTIAL, SEED, DOWNLOADER):
+        enter(store, peer(1), kind)
+        seen.append(TORRENT.v1 in store.with_content)
+    enter(store, peer(1), SEED)
+    seen.append(TORRENT.v1 in store.with_content)
+    store.expire(LIFETIME + 1, 100)
+    seen.append(TORRENT.v1 in store.with_content)
+
+    assert seen == [False, True, True, False, True, False]
+    assert store.content_changes == 4
+
+
+def test_what_changed_is_told_once() -> None:
+    store = MemoryPeerStore(LIFETIME)
+    told = []
+    enter(store, peer(1), DOWNLOADER)
+    told.append(store.take_changed())
+    enter(store, peer(1), DOWNLOADER, now=5.0)
+    told.append(store.take_changed())
+    enter(store, peer(1), SEED, now=5.0, completed=True)
+    told.append(store.take_changed())
+    store.expire(1000.0, 100)
+    told.append(store.take_changed())
+
+    assert told == [{TORRENT.v1}, set(), {TORRENT.v1}, {TORRENT.v1}]
+
+
+def test_finished_downloads_go_on_being_counted_from_what_is_restored() -> None:
+    store = MemoryPeerStore(LIFETIME)
+    store.restore(TORRENT, 41)
+    enter(store, peer(1), SEED, completed=True)
+
+    assert store.counts(TORRENT) == Counts(1, 0, 42, 0)

@@ -12,7 +12,8 @@ from p2pfs.formats.announce_http import AnnounceRequest, Event, PackedReply, Pee
 from p2pfs.formats.endpoint import pack_host
 from p2pfs.formats.scrape_http import ScrapeEntry
 from p2pfs.geometry import PeerId, TorrentId
-from p2pfs.tracker.peer_store import MemoryPeerStore
+from p2pfs.tracker.leases import LEASE_PREFIX
+from p2pfs.tracker.peer_store import MemoryPeerStore, PeerKind, SwarmPeer
 from p2pfs.tracker.service import MAX_NUMWANT, TrackerService, lifetime_for
 
 TORRENT = TorrentId(b"t" * 20)
@@ -191,3 +192,39 @@ def test_a_loopback_peer_that_others_cannot_reach_is_left_out() -> None:
 def test_what_is_no_address_cannot_be_advertised() -> None:
     with pytest.raises(UsageError, match="advertise"):
         make(advertise=["example.org"])
+
+
+def test_every_reply_names_the_tracker_that_gave_it() -> None:
+    assert ask(make(tracker_id=b"abc"), 1).tracker_id == b"abc"
+    assert ask(make(), 1).tracker_id is None
+
+
+@pytest.mark.parametrize(
+    ("advertise", "host", "asker", "expected"),
+    [
+        ([], "127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ([], "127.0.0.1", "10.0.0.9", "10.0.0.1"),
+        ([], "::1", "10.0.0.9", "10.0.0.1"),
+        (["192.0.2.1"], "127.0.0.1", "10.0.0.9", "192.0.2.1"),
+        (["192.0.2.1"], "127.0.0.1", "::1", "127.0.0.1"),
+        (["192.0.2.1"], "10.0.0.5", "10.0.0.9", "10.0.0.5"),
+    ],
+)
+def test_who_is_behind_loopback_is_named_as_the_asker_reaches_this_machine(
+    advertise: list[str], host: str, asker: str, expected: str
+) -> None:
+    service = make(advertise=advertise)
+
+    assert service.host_for(pack_host(host), asker, lambda: "10.0.0.1") == expected
+    if expected == "10.0.0.1":
+        assert service.host_for(pack_host(host), asker, lambda: None) == host
+
+
+def test_a_lease_is_handed_out_without_the_id_that_its_client_does_not_have() -> None:
+    store = MemoryPeerStore(660, rng=random.Random(1))
+    seed = SwarmPeer(LEASE_PREFIX + bytes(12), b"k", pack_host("10.0.0.7"), 7)
+    store.announce(TORRENT, seed, PeerKind.SEED, now=0.0, numwant=0)
+
+    reply = ask(TrackerService(store), 1, compact=False)
+
+    assert reply.listed == [PeerAddress("10.0.0.7", 7)]
