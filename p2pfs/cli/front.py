@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2pfs.cli import views
 from p2pfs.cli.screen import JsonScreen, Screen
 from p2pfs.cli.session import Session
 from p2pfs.cli.text import printable
@@ -81,7 +82,7 @@ class LineFront:
         self.screen.write(text)
 
     def choices(self, candidates: Sequence[Listed]) -> None:
-        self.screen.choices(candidates)
+        self.say(views.choices_table(candidates, colour=self.screen.colour))
 
     async def ask(self, prompt: str) -> str | None:
         self.screen.ask(prompt)

@@ -86,7 +86,11 @@ class Process:
 
     def wait(self) -> int:
         """The exit code, with all output collected."""
-        code = self.process.wait(PATIENCE)
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            said = f"{self.lines} {self.errors}"
+            raise AssertionError(f"{self.arguments} does not end: {said}") from None
         for thread in self._threads:
             thread.join(PATIENCE)
         return code
