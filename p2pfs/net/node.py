@@ -244,10 +244,7 @@ class Node:
                     self._whole[name] = torrent
                 else:
                     self._shared[name] = _Shared(item, torrent)
-                    with contextlib.suppress(StorageError):
-                        await asyncio.to_thread(
-                            self._cache.put, item.path, item.signature, torrent.metainfo
-                        )
+                    await asyncio.to_thread(self._remember, item, torrent.metainfo)
                 self._update_lease()
             size = torrent.metainfo.total_length
             self._tell(NodeEvent("complete", name, size=size, info_hash=torrent.info_hash))
@@ -371,9 +368,10 @@ class Node:
 
     def _describe(self, item: Item) -> Metainfo | None:
         """The torrent of an item, on a worker thread; None when it changed meanwhile."""
-        known = self._cache.get(item.path, item.signature)
-        if known is not None:
-            return known
+        with contextlib.suppress(StorageError):  # then it is hashed
+            known = self._cache.get(item.path, item.signature)
+            if known is not None:
+                return known
 
         def hashed(done: int, total: int) -> None:
             if self._closing.is_set():
@@ -384,8 +382,15 @@ class Node:
         metainfo = describe(item, hashed)
         if not is_unchanged(item, self._files):
             return None
-        self._cache.put(item.path, item.signature, metainfo)
+        self._remember(item, metainfo)
         return metainfo
+
+    def _remember(self, item: Item, metainfo: Metainfo) -> None:
+        """Keep what was hashed; without it a restart takes longer, and that is all."""
+        try:
+            self._cache.put(item.path, item.signature, metainfo)
+        except StorageError as error:
+            log.warning("%s", error)
 
     async def _unshare(self, name: str, kind: Kind) -> None:
         shared = self._shared.pop(name)
