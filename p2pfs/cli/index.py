@@ -126,7 +126,7 @@ def index(
     async def work() -> int:
         from p2pfs.net.own_address import reached_at
 
-        address = reached_at(host) if advertise is None else advertise
+        address = reached_at(host, advertise)
         async with open_index(make, address, config_dir, mdns=not no_mdns) as server:
             where = address_text((address, server.port))
             screen.note(f"others reach this index with -i {where}")

@@ -32,8 +32,13 @@ def route_to(target: str) -> str | None:
         return None
 
 
-def reached_at(bind: str | None) -> str:
-    """The address under which others reach what listens on `bind` (none: everywhere)."""
+def reached_at(bind: str | None, advertise: str | None = None) -> str:
+    """The address under which others reach what listens on `bind` (none: everywhere).
+
+    `advertise` is what the user says it is, if anything.
+    """
+    if advertise is not None:
+        return advertise
     return reachable_address() if is_any_address(bind) else str(bind)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,11 @@ class Machine(Lab):
         self.address = address
 
     def p2pfs(self, *arguments: str) -> Running:
-        environment = {"P2PFS_INDEX": "", "P2PFS_TOKEN": ""}
+        environment = {
+            "P2PFS_INDEX": "",
+            "P2PFS_TOKEN": "",
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+        }
         return self.start("ip", "netns", "exec", self.namespace, *P2PFS, *arguments, **environment)
 
 
@@ -108,7 +113,7 @@ def test_the_index_writes_the_address_that_others_reach(
     assert written == {"host": HERE, "port": str(here.tracker_port)}
 
 
-@pytest.mark.parametrize("command", ["seed", "node"])
+@pytest.mark.parametrize("command", ["seed", "node", "share"])
 def test_what_is_shared_over_loopback_is_fetched_from_the_other_machine(
     machines: tuple[Machine, Machine], command: str
 ) -> None:
@@ -120,6 +125,7 @@ def test_what_is_shared_over_loopback_is_fetched_from_the_other_machine(
     line = {
         "seed": ("seed", "-f", NAME, "-p", "0"),
         "node": ("node", "--id", "1", "--serve"),
+        "share": ("share", f"p1/{NAME}"),
     }[command]
     sharing = here.p2pfs(*line, "-i", "127.0.0.1", "-d", str(here.tracker_port), "--json")
     sharing.event("ready")
@@ -132,6 +138,22 @@ def test_what_is_shared_over_loopback_is_fetched_from_the_other_machine(
     assert fetched.wait() == 0, str(fetched)
     assert there.read(f"got/{NAME}") == data
     no_traceback(sharing, listed, fetched)
+
+
+def test_sharing_prints_the_one_line_to_type_on_the_other_machine(
+    machines: tuple[Machine, Machine],
+) -> None:
+    here, there = machines
+    data = here.content(NAME, SIZE, under="p1")
+    os.utime(here.folder / "p1" / NAME, (0, 0))
+    sharing = here.p2pfs("share", "p1", "--json")
+
+    command = shlex.split(sharing.event("ready")["command"])
+
+    assert command[0] == "p2pfs"
+    fetched = there.run(*command[1:], "-o", "got")
+    assert fetched.wait() == 0, str(fetched)
+    assert there.read(f"got/{NAME}") == data
 
 
 def test_a_downloader_on_the_machine_of_the_index_reaches_the_others(
