@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from p2pfs.formats.announce_http import AnnounceReply, AnnounceRequest, encode_query, parse_reply
 from p2pfs.geometry import PeerId, TorrentId
+from p2pfs.net import index_keeping
+from p2pfs.net.own_address import reachable_address
 from p2pfs.net.tracker_http import TrackerServer
 from tests.support.metainfo import torrent
 from tests.support.rawhttp import ask
+from tests.support.waiting import until
 
 KEY = "0123456789abcdef" * 2
 OTHER_KEY = "f" * 32
@@ -67,8 +75,10 @@ async def listed(tracker: TrackerServer) -> dict[str, int]:
     return {one["name"]: one["seeders"] for one in answer["torrents"]}
 
 
-async def announce(tracker: TrackerServer, torrent_id: TorrentId) -> AnnounceReply:
-    request = AnnounceRequest(torrent_id, PeerId(b"p" * 20), 1, left=1, key=b"k")
+async def announce(
+    tracker: TrackerServer, torrent_id: TorrentId, *, left: int = 1
+) -> AnnounceReply:
+    request = AnnounceRequest(torrent_id, PeerId(b"p" * 20), 1, left=left, key=b"k")
     _, _, body = await ask(tracker.port, f"/announce?{encode_query(request)}")
     return parse_reply(body)
 
@@ -196,3 +206,128 @@ async def test_after_a_restart_nodes_are_shown_unconfirmed_until_they_are_heard(
     assert [(one.host, one.port) for one in peers] == [("127.0.0.1", 5000)]
     assert renewed[0] == 200
     assert [(one["seeders"], one["unconfirmed"]) for one in after["torrents"]] == [(1, False)]
+
+
+async def test_after_a_restart_a_lease_that_is_not_heard_goes(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_keeping, "_SWEEP_EVERY", 0.005)
+    async with TrackerServer("127.0.0.1", 0, data_dir=tmp_path, clock=clock) as first:
+        await register(first, await publish(first, "one"))
+    async with TrackerServer("127.0.0.1", 0, data_dir=tmp_path, clock=clock) as second:
+        clock.now += 59
+        [node] = (await call(second, "GET", "/nodes"))[1]["nodes"]
+        clock.now += 1
+        await until(lambda: not len(second.presence.leases))
+        after = await call(second, "GET", "/torrents")
+
+    assert node["unconfirmed"]
+    assert after[1]["torrents"] == []
+
+
+async def test_a_node_withdraws_only_what_nobody_else_shares(tracker: TrackerServer) -> None:
+    other = PROOF.replace(": 1", ": 2").replace(KEY, OTHER_KEY)
+    one = await publish(tracker, "one", PROOF)
+    await register(tracker, one, node="2", key=OTHER_KEY)
+
+    statuses = [
+        (await call(tracker, "DELETE", "/torrents/one", headers=headers))[0]
+        for headers in ("", other, PROOF, PROOF, other)
+    ]
+
+    # the first node's part goes to the second, which serves it
+    assert statuses == [403, 403, 403, 403, 200]
+
+
+async def test_a_node_behind_loopback_is_shown_as_the_asker_reaches_this_machine(
+    tracker: TrackerServer,
+) -> None:
+    ours = reachable_address()
+    if ours.startswith("127."):
+        pytest.skip("this machine has no other address than loopback")
+    async with TrackerServer(port=0) as everywhere:
+        await register(everywhere)
+        hosts = {}
+        for host in ("127.0.0.1", ours):
+            _, _, body = await ask(everywhere.port, "/nodes/1", host=host)
+            hosts[host] = json.loads(body)["host"]
+            headers = f"Host: {host}\r\n"
+            body = json.dumps({"key": OTHER_KEY, "port": 1, "torrents": []}).encode()
+            _, _, refused = await ask(
+                everywhere.port, "/nodes/1", method="PUT", body=body, headers=headers, host=host
+            )
+            assert f"{host}:5000" in json.loads(refused)["error"]
+
+    assert hosts == {"127.0.0.1": "127.0.0.1", ours: ours}
+
+
+async def test_a_node_with_thousands_of_files_registers_in_one_request(
+    tracker: TrackerServer,
+) -> None:
+    torrents = [TorrentId(number.to_bytes(20)) for number in range(5000)]
+
+    _, first = await register(tracker, *torrents)
+    counts = tracker.store.peer_count
+    _, second = await register(tracker, *torrents[:-1])
+
+    assert (len(first["unknown"]), len(second["unknown"])) == (5000, 4999)
+    assert first["unknown"][:2] == ["0" * 40, "0" * 39 + "1"]
+    assert (counts, tracker.store.peer_count) == (5000, 4999)
+
+
+async def test_registrations_at_the_same_time_add_up(tracker: TrackerServer) -> None:
+    torrents = [TorrentId(number.to_bytes(20)) for number in range(3000)]
+    keys = [f"{number:032}" for number in range(4)]
+
+    await asyncio.gather(
+        *(
+            register(tracker, *torrents[step * 500 :], node=str(number), key=key)
+            for step in range(3)
+            for number, key in enumerate(keys)
+        )
+    )
+
+    held = sum(len(lease.torrents) for lease in tracker.presence.leases)
+    assert tracker.store.peer_count == held
+    for number, key in enumerate(keys):
+        proof = PROOF.replace(": 1", f": {number}").replace(KEY, key)
+        assert (await call(tracker, "DELETE", f"/nodes/{number}", headers=proof))[0] == 200
+    assert tracker.store.peer_count == 0
+
+
+async def test_what_an_index_knew_survives_its_being_killed(tmp_path: Path) -> None:
+    script = """if True:
+        import asyncio, sys
+        from p2pfs.net.tracker_http import TrackerServer
+        async def main():
+            async with TrackerServer("127.0.0.1", 0, data_dir=sys.argv[1]) as tracker:
+                print(tracker.port, flush=True)
+                await asyncio.Event().wait()
+        asyncio.run(main())
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        running = SimpleNamespace(port=int(await process.stdout.readline()))
+        one = await publish(running, "one", PROOF)  # type: ignore[arg-type]
+        await register(running, one)  # type: ignore[arg-type]
+        await announce(running, one, left=0)  # type: ignore[arg-type]
+        await until(lambda: saved(tmp_path) == (1, 1))
+    finally:
+        process.kill()
+        await process.wait()
+
+    async with TrackerServer("127.0.0.1", 0, data_dir=tmp_path) as again:
+        [entry] = (await call(again, "GET", "/torrents"))[1]["torrents"]
+
+    assert (entry["seeders"], entry["live"], entry["unconfirmed"]) == (2, True, True)
+
+
+def saved(folder: Path) -> tuple[int, int]:
+    """How many leases, and swarms with peers, the database of an index has."""
+    with contextlib.closing(sqlite3.connect(folder / "catalogue.sqlite")) as database:
+        [leases] = database.execute("SELECT COUNT(*) FROM leases").fetchone()
+        [swarms] = database.execute("SELECT COUNT(*) FROM swarms").fetchone()
+        return leases, swarms

@@ -287,3 +287,25 @@ async def test_a_loopback_peer_is_handed_out_under_the_address_of_the_machine(
     await announce(tracker, 1)
 
     assert (await announce(tracker, 2, host=ours)).peers == (PeerAddress(ours, 1001),)
+
+
+async def test_a_restarted_tracker_can_be_told_by_its_id(tracker: TrackerServer) -> None:
+    first, second = await announce(tracker, 1), await announce(tracker, 1, tracker_id=b"echoed")
+    async with TrackerServer(port=0) as restarted:
+        third = await announce(restarted, 1)
+
+    assert first.tracker_id is not None
+    assert first.tracker_id.isalnum()
+    assert first.tracker_id == second.tracker_id != third.tracker_id
+
+
+async def test_announces_are_answered_whatever_name_the_tracker_was_asked_by(
+    tracker: TrackerServer,
+) -> None:
+    headers = "Host: tracker.example.com\r\n"
+
+    assert (await ask(tracker.port, query(1), headers=headers))[0] == 200
+    assert (await ask(tracker.port, "/health", headers=headers))[0] == 200
+    assert (await ask(tracker.port, "/torrents", headers=headers))[0] == 421
+    async with TrackerServer(port=0, allow_hosts=["tracker.example.com"]) as allowing:
+        assert (await ask(allowing.port, "/torrents", headers=headers))[0] == 200
