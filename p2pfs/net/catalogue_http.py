@@ -10,8 +10,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from urllib.parse import quote, unquote
 
 from p2pfs.errors import FormatError
@@ -19,6 +17,7 @@ from p2pfs.formats.bencode import METAINFO_LIMITS
 from p2pfs.net.http_reply import Reply, header, json_reply, read_body
 from p2pfs.net.request_guard import RequestGuard, sender
 from p2pfs.net.routing import Refused, Request, Router
+from p2pfs.net.workers import Workers
 from p2pfs.tracker.catalogue import AmbiguousName, Catalogue, Entry, NotYours, UnknownName
 from p2pfs.tracker.listing import Listing
 from p2pfs.tracker.presence import Presence
@@ -45,7 +44,7 @@ class CatalogueRoutes:
         catalogue: Catalogue,
         presence: Presence,
         guard: RequestGuard,
-        workers: ThreadPoolExecutor,
+        workers: Workers,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -71,17 +70,15 @@ class CatalogueRoutes:
         if everything not in ("0", "1"):
             raise FormatError("all is 0 or 1")
 
-        page = partial(
+        entries, total = await self._workers.run(
             self._listing.page,
             query.get("pattern"),
             everything=everything == "1",
             offset=offset,
             limit=limit,
         )
-        loop = asyncio.get_running_loop()
-        entries, total = await loop.run_in_executor(self._workers, page)
         answer = {"torrents": [self._described(entry) for entry in entries], "total": total}
-        return await loop.run_in_executor(self._workers, json_reply, answer)
+        return await self._workers.run(json_reply, answer)
 
     async def _publish(self, request: Request) -> Reply:
         publisher = self._sender(request)
@@ -89,8 +86,9 @@ class CatalogueRoutes:
         small = length.isdigit() and int(length[:20]) <= _SMALL_BODY
         async with self._small_uploads if small else self._large_uploads:
             data = await read_body(request.receive, METAINFO_LIMITS.max_bytes, _BODY_SECONDS)
-            work = partial(self._catalogue.publish, data, int(self._clock()), publisher)
-            entry, new = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+            entry, new = await self._workers.run(
+                self._catalogue.publish, data, int(self._clock()), publisher
+            )
         self._presence.published(entry.torrent_id)
         return json_reply(self._described(entry), 201 if new else 200)
 
@@ -105,8 +103,7 @@ class CatalogueRoutes:
                 entry = await self._find(wanted)
             except Refused as second:
                 raise (error if second.status == 404 else second) from None
-        loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(self._workers, self._catalogue.metainfo, entry.torrent_id)
+        data = await self._workers.run(self._catalogue.metainfo, entry.torrent_id)
         name = quote(entry.name.rpartition("/")[2], safe="")
         disposition = f"attachment; filename*=UTF-8''{name}{_SUFFIX}"
         return Reply(
@@ -117,15 +114,14 @@ class CatalogueRoutes:
         asker = self._sender(request)
         entry = await self._find(unquote(request.argument))
         described = self._described(entry)
-        work = partial(
-            self._catalogue.withdraw,
-            entry.torrent_id,
-            asker,
-            self._presence.leases.holders(entry.torrent_id.v1),
-            everything=self._guard.by_token,
-        )
         try:
-            await asyncio.get_running_loop().run_in_executor(self._workers, work)
+            await self._workers.run(
+                self._catalogue.withdraw,
+                entry.torrent_id,
+                asker,
+                self._presence.leases.holders(entry.torrent_id.v1),
+                everything=self._guard.by_token,
+            )
         except NotYours as error:
             raise Refused(403, str(error)) from error
         except UnknownName as error:
@@ -133,9 +129,8 @@ class CatalogueRoutes:
         return json_reply(described)
 
     async def _find(self, wanted: str) -> Entry:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._workers, self._catalogue.find, wanted)
+            return await self._workers.run(self._catalogue.find, wanted)
         except UnknownName as error:
             raise Refused(404, str(error), near=error.near) from error
         except AmbiguousName as error:

@@ -7,13 +7,12 @@ asks the owners of sockets to stop reading; below `LOW_WATER` they are told to g
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from p2pfs.errors import StorageError
+from p2pfs.net.workers import end
 
 __all__ = ["Disk"]
 
@@ -73,19 +72,7 @@ class Disk:
     async def close(self) -> None:
         """Wait for the jobs at hand, without holding up the loop."""
         self._closed = True
-        ended = asyncio.Event()
-
-        def shut_down() -> None:
-            for pool in (self._checks, self._pool):
-                pool.shutdown(wait=True)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                self._loop.call_soon_threadsafe(ended.set)
-
-        # Not on the loop's own threads: all of those may be busy with names to resolve.
-        thread = threading.Thread(target=shut_down, name="p2pfs-disk-end")
-        thread.start()
-        await ended.wait()
-        thread.join()
+        await end(self._checks, self._pool)
 
 
 def _outcome_is_known(job: asyncio.Future[Any]) -> None:

@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from p2pfs.errors import CatalogueError
+from p2pfs.net.workers import Workers
 from p2pfs.tracker.last_known import Saving
 from p2pfs.tracker.peer_store import MemoryPeerStore
 from p2pfs.tracker.presence import Presence
@@ -44,7 +44,7 @@ class IndexKeeper:
         self,
         store: MemoryPeerStore,
         presence: Presence,
-        workers: ThreadPoolExecutor,
+        workers: Workers,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -86,9 +86,8 @@ class IndexKeeper:
         await in_steps(partial(self._presence.collect, saving, _AT_ONCE))
         if not saving:
             return
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._workers, self._presence.save, saving)
+            await self._workers.run(self._presence.save, saving)
             self._failing = False
         except CatalogueError as error:
             self._presence.not_saved(saving)

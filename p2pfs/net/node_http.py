@@ -6,12 +6,10 @@ says about itself; and only who knows its key renews or ends its lease.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -24,6 +22,7 @@ from p2pfs.net.index_keeping import in_steps
 from p2pfs.net.own_address import address_for
 from p2pfs.net.request_guard import RequestGuard, sender
 from p2pfs.net.routing import Refused, Request, Router
+from p2pfs.net.workers import Workers
 from p2pfs.tracker.catalogue import Catalogue
 from p2pfs.tracker.leases import LIFETIME, MAX_TORRENTS, RENEW_EVERY, IdTaken, Lease
 from p2pfs.tracker.presence import Presence
@@ -60,7 +59,7 @@ class NodeRoutes:
         presence: Presence,
         service: TrackerService,
         guard: RequestGuard,
-        workers: ThreadPoolExecutor,
+        workers: Workers,
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
@@ -81,7 +80,7 @@ class NodeRoutes:
 
     async def _list(self, request: Request) -> Reply:
         nodes = [self._described(lease, request) for lease in self._presence.leases]
-        return await self._encoded({"nodes": nodes})
+        return await self._workers.run(json_reply, {"nodes": nodes})
 
     async def _show(self, request: Request) -> Reply:
         lease = self._lease(unquote(request.argument))
@@ -96,13 +95,12 @@ class NodeRoutes:
             ]
             return long_json_reply(described, "torrents", torrents)
 
-        return await asyncio.get_running_loop().run_in_executor(self._workers, encode)
+        return await self._workers.run(encode)
 
     async def _register(self, request: Request) -> Reply:
         node_id = unquote(request.argument)
         data = await read_body(request.receive, _MAX_BODY, _BODY_SECONDS)
-        loop = asyncio.get_running_loop()
-        wanted = await loop.run_in_executor(self._workers, _registration, node_id, data)
+        wanted = await self._workers.run(_registration, node_id, data)
         now = self._clock()
         try:
             lease, new = self._presence.register(
@@ -124,7 +122,7 @@ class NodeRoutes:
             unknown = [key.hex() for key in torrents if TorrentId(key) not in self._catalogue]
             return json_reply(answer | {"unknown": unknown}, 201 if new else 200)
 
-        return await loop.run_in_executor(self._workers, encode)
+        return await self._workers.run(encode)
 
     async def _renew(self, request: Request) -> Reply:
         node = self._proved(request)
@@ -190,10 +188,6 @@ class NodeRoutes:
             "since": lease.since,
             "unconfirmed": not lease.confirmed,
         }
-
-    async def _encoded(self, value: object) -> Reply:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._workers, partial(json_reply, value))
 
 
 def _registration(node_id: str, data: bytes) -> Registration:

@@ -7,12 +7,10 @@ with an announce, the answer is a `failure reason` that a client can show (BEP 3
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from p2pfs.errors import P2pfsError, UsageError
@@ -27,6 +25,7 @@ from p2pfs.net.node_http import NodeRoutes
 from p2pfs.net.own_address import address_for
 from p2pfs.net.request_guard import RequestGuard
 from p2pfs.net.routing import Router
+from p2pfs.net.workers import Workers
 from p2pfs.tracker.catalogue import Catalogue
 from p2pfs.tracker.last_known import LastKnown
 from p2pfs.tracker.peer_store import MemoryPeerStore
@@ -90,7 +89,7 @@ class TrackerServer:
         )
         last_known = LastKnown(self.catalogue.database, lifetime, clock()) if data_dir else None
         self.presence = Presence(self.store, self.catalogue.__contains__, last_known, clock())
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="catalogue")
+        self._workers = Workers(_WORKERS)
         self._keeper = IndexKeeper(self.store, self.presence, self._workers, clock)
         self._router = Router(guard)
         CatalogueRoutes(self.catalogue, self.presence, guard, self._workers).enter(self._router)
@@ -136,7 +135,7 @@ class TrackerServer:
             await self._server.close()
             self._server = None
         await self._keeper.close()
-        await asyncio.to_thread(self._workers.shutdown)
+        await self._workers.close()
         self.catalogue.close()
 
     async def __aenter__(self) -> TrackerServer:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from p2pfs.errors import CatalogueError
 from p2pfs.net import index_keeping
 from p2pfs.net.index_keeping import IndexKeeper, in_steps
+from p2pfs.net.workers import Workers
 from p2pfs.tracker.last_known import Saving
 from p2pfs.tracker.leases import Lease
 from p2pfs.tracker.peer_store import MemoryPeerStore
@@ -60,11 +60,12 @@ async def keeper(state: State, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(index_keeping, "_SWEEP_EVERY", 0.001)
     monkeypatch.setattr(index_keeping, "_SAVE_EVERY", 0.001)
     store = MemoryPeerStore(660)
-    with ThreadPoolExecutor(1) as workers:
-        made = IndexKeeper(store, state, workers, lambda: 5.0)  # type: ignore[arg-type]
-        made.start()
-        yield made
-        await made.close()
+    workers = Workers(1)
+    made = IndexKeeper(store, state, workers, lambda: 5.0)  # type: ignore[arg-type]
+    made.start()
+    yield made
+    await made.close()
+    await workers.close()
 
 
 async def test_it_sweeps_and_saves_until_it_is_closed(keeper: IndexKeeper, state: State) -> None:
