@@ -15,7 +15,7 @@ from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in
 from p2pfs.swarm.blame import Blame
 from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Store, Verify
 from p2pfs.swarm.peer import Peer
-from p2pfs.swarm.picker import Picker, PieceState
+from p2pfs.swarm.picker import LATE_AFTER, Picker, PieceState
 from p2pfs.swarm.session import BlockArrived
 
 __all__ = ["Leeching"]
@@ -25,6 +25,9 @@ GIVE_UP_AFTER = 60.0
 
 RETRY_AFTER = 0.25
 """Seconds between two searches for end-game blocks at one peer that has room."""
+
+MUCH_SLOWER = 2.0
+"""How many times longer a peer must take before another is asked for what it owes."""
 
 
 class Leeching:
@@ -101,7 +104,9 @@ class Leeching:
             blocks = self.picker.pick(peer, has, room, now, run=run)
         room -= sum(map(blocks_in, blocks))
         if room > 0 and now >= peer.retry_at:
-            again = self.picker.pick_again(peer, has, room, now)
+            again = self.picker.pick_again(
+                peer, has, room, now, slower=lambda asked: _is_slower(asked, peer, now)
+            )
             if not again:
                 peer.retry_at = now + RETRY_AFTER
             blocks += again
@@ -218,3 +223,18 @@ class Leeching:
             self.picker.rejected(piece, exclusive=False)
             self.effects.append(Forget(piece))
             self._refill = True
+
+
+def _is_slower(asked: object, peer: Peer, now: float) -> bool:
+    """Whether `asked` will take much longer for what it owes than `peer` takes for a block.
+
+    Where the downlink is what is short all wait alike, and a block that comes twice only
+    holds the others up.
+    """
+    if not isinstance(asked, Peer):
+        return True
+    rate = asked.down.rate(now)
+    silent = now - asked.session.last_block_at
+    if not rate or silent > max(MUCH_SLOWER * asked.pipeline.wait, LATE_AFTER):
+        return True
+    return asked.session.owed * BLOCK_LENGTH / rate > MUCH_SLOWER * peer.pipeline.wait

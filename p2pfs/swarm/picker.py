@@ -9,7 +9,7 @@ have been asked for already (end game), a bounded number of times each.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -199,20 +199,37 @@ class Picker:
         return picked
 
     def pick_again(
-        self, source: Source, has: Bitfield, count: int, now: float
+        self,
+        source: Source,
+        has: Bitfield,
+        count: int,
+        now: float,
+        *,
+        slower: Callable[[Source], bool] = lambda asked: True,
     ) -> list[BlockRequest]:
-        """Up to `count` blocks asked of others already: late ones in the end game, else stale."""
-        asked_before = now - (LATE_AFTER if self.everything_asked else STALE_AFTER)
+        """Up to `count` blocks asked of others already: late ones in the end game, else stale.
+
+        `slower`: whether another source will take longer for what it owes than `source`
+        would; in the end game only what such a one owes is asked for again.
+        """
+        stale = now - STALE_AFTER
+        late = now - LATE_AFTER if self.everything_asked else stale
+        verdicts: dict[Source, bool] = {}
         found: list[tuple[float, int, int]] = []
         for progress in self._in_progress.values():
             piece = progress.piece
             if not has[piece] or (progress.exclusive and progress.exclusive is not source):
                 continue
             for number, askers in progress.askers.items():
-                if len(askers) < MAX_ASKERS and askers[0][1] <= asked_before:
-                    if askers[0][0] is source:
+                asked, since = askers[0]
+                if since > late or len(askers) >= MAX_ASKERS or asked is source:
+                    continue
+                if since > stale:
+                    if asked not in verdicts:
+                        verdicts[asked] = slower(asked)
+                    if not verdicts[asked]:
                         continue
-                    found.append((askers[0][1], piece, number))
+                found.append((since, piece, number))
         found.sort()
         picked = []
         for _, piece, number in found[:count]:

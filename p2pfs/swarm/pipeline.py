@@ -31,6 +31,8 @@ class Pipeline:
         self._least = min(MIN_DEPTH, limit)
         self._depth = min(START_DEPTH, limit)
         self.snubbed = False
+        self.wait = 0.0
+        """Seconds from a request to its block, lately; 0 before there was one."""
 
     def limit(self, requests: int) -> None:
         """The peer queues `requests` (1 or more) at most."""
@@ -51,6 +53,7 @@ class Pipeline:
     def arrived(self, waited: float, blocks: int = 1) -> None:
         """`blocks` came `waited` seconds after they were asked for."""
         self.snubbed = False
+        self.wait += (waited - self.wait) / 4 if self.wait else waited
         if waited < GROW_BELOW:
             self._depth = min(self._limit, self._depth + blocks)
         elif waited > SHRINK_ABOVE:

@@ -215,6 +215,36 @@ def test_in_the_end_game_what_one_delivers_is_cancelled_at_the_other():
     )
 
 
+def two_that_deliver(one_every: float, other_every: float) -> tuple[Download, Peer, Peer]:
+    """Two peers, each a block in so many seconds, until the other one owes nothing more."""
+    download = Download(pieces=24)
+    peers = download.peer("*" * 24), download.peer("*" * 24)
+    due = [one_every, other_every]
+    while not download.picker.everything_asked or owed(peers[1]):
+        number = 0 if due[0] < due[1] else 1
+        download.now = max(download.now, due[number])
+        due[number] += (one_every, other_every)[number]
+        if owed(peers[number]):
+            download.delivers(peers[number], owed(peers[number])[0])
+        if download.picker.everything_asked and not set(owed(peers[0])).isdisjoint(owed(peers[1])):
+            break
+    return download, *peers
+
+
+def test_in_the_end_game_a_peer_takes_over_from_a_much_slower_one():
+    _, slow, quick = two_that_deliver(0.4, 0.05)
+
+    assert set(owed(slow)) & set(owed(quick))
+
+
+def test_in_the_end_game_nothing_is_doubled_where_all_are_equally_quick():
+    download, one, other = two_that_deliver(0.1, 0.1)
+
+    assert len(owed(one)) <= 1
+    assert owed(other) == []
+    assert download.leeching.wasted == 0
+
+
 def test_a_doubled_block_that_comes_twice_is_waste():
     download = Download(pieces=2)
     slow, quick = download.peer("**"), download.peer("**")

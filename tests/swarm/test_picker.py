@@ -359,6 +359,18 @@ def test_in_the_end_game_late_blocks_are_asked_of_a_second_source_the_oldest_fir
     assert again(picker, B, 3, LATE_AFTER + 0.01) == sorted(blocks)[:3]
 
 
+def test_in_the_end_game_nothing_is_doubled_that_will_come_as_soon_from_where_it_was_asked():
+    picker = make("oo", "11")
+    quick, slow = pick(picker, A, 4), pick(picker, C, 4)
+    now = LATE_AFTER + 0.01
+
+    found = picker.pick_again(B, everything(picker), 8, now, slower=lambda asked: asked == C)
+
+    assert sorted(found) == sorted(slow)
+    stale = picker.pick_again(B, everything(picker), 8, STALE_AFTER, slower=lambda asked: False)
+    assert sorted(stale) == sorted(quick)
+
+
 def test_no_block_is_asked_of_more_than_two_sources_nor_twice_of_one():
     picker, _ = end_game()
 

@@ -44,6 +44,12 @@ def test_a_peer_that_is_asked_for_a_second_of_its_rate_is_left_there():
     assert rate <= pipeline.depth <= 2 * rate
 
 
+def test_it_knows_how_long_blocks_waited_lately():
+    assert after().wait == 0
+    assert after(LATE).wait == LATE
+    assert after(LATE, *[QUICK] * 20).wait == pytest.approx(QUICK, abs=0.02)
+
+
 @pytest.mark.parametrize("limit", [1, 2, 5, 32, 100])
 def test_what_the_peer_accepts_is_never_exceeded(limit):
     for waits in ([QUICK] * 200, [LATE] * 200, [LATE] * 50 + [QUICK] * 50):
