@@ -38,6 +38,7 @@ COMMANDS = {
     "peer": Command("swarm", "peer", "Seed or download in one program, until `exit`."),
     "ls": Command("listing", "ls", "List what is shared by name."),
     "node": Command("node", "node", "Share a folder, with a menu to list and download."),
+    "share": Command("share", "share", "Share files and folders by name, until `exit`."),
     "get": Command("getting", "get", "Fetch files and folders by name."),
 }
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import shlex
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -223,6 +224,7 @@ async def _run(setting: _Setting, screen: Screen, front: LineFront, wanted: int 
                         f"sharing {counted(files, 'file')} of {folder} with {serving.index.where}"
                     )
                     screen.ready(client.addresses, what=what)
+                front.events.start()
                 await _until_quit(setting, number, front, serving, folder)
 
 
@@ -266,14 +268,14 @@ async def _serve(front: LineFront, serving: Serving) -> None:
 @contextlib.contextmanager
 def _cache(config_dir: Path, number: int) -> Iterator[HashCache]:
     """What node `number` remembers, for itself alone; raises `StorageError` when it runs."""
-    from p2pfs.net.config_files import node_config, read_config
+    from p2pfs.net.config_files import address_in, node_config
     from p2pfs.storage.hash_cache import HashCache, InUse
 
     try:
         cache = HashCache(config_dir / f"p{number}.sqlite", exclusive=True)
     except InUse as error:
-        there = read_config(node_config(config_dir, number)) or {}
-        at = f", at {there['host']}:{there['port']}" if {"host", "port"} <= there.keys() else ""
+        there = address_in(node_config(config_dir, number))
+        at = f", at {there}" if there else ""
         raise StorageError(
             f"node {number} runs already on this machine{at}: choose another --id, or stop that one"
         ) from error
@@ -284,25 +286,15 @@ def _cache(config_dir: Path, number: int) -> Iterator[HashCache]:
 @contextlib.contextmanager
 def _written(setting: _Setting, number: int, folder: Path, port: int) -> Iterator[None]:
     """Says in `pN.config` where the node is, while the block runs."""
-    from p2pfs.net.config_files import node_config, remove_config, write_config
-    from p2pfs.net.listener import is_any_address
-    from p2pfs.net.own_address import reachable_address
+    from p2pfs.net.config_files import node_config, remove_config, written
+    from p2pfs.net.own_address import reached_at
 
-    everywhere = setting.bind is None or is_any_address(setting.bind)
     path = node_config(setting.config_dir, number)
     values = {
         "id": str(number),
-        "host": reachable_address() if everywhere else str(setting.bind),
+        "host": reached_at(setting.bind),
         "port": str(port),
         "folder": str(folder.resolve()),
     }
-    write_config(path, values)
-
-    def remove() -> None:
-        remove_config(path, values)
-
-    with at_once(remove):
-        try:
-            yield
-        finally:
-            remove()
+    with at_once(partial(remove_config, path, values)), written(path, values):
+        yield

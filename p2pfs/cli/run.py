@@ -111,11 +111,11 @@ def _silence_broken_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-_LEAVING_AT_ONCE: list[Callable[[], None]] = []
+_LEAVING_AT_ONCE: list[Callable[[], object]] = []
 
 
 @contextlib.contextmanager
-def at_once(mend: Callable[[], None]) -> Iterator[None]:
+def at_once(mend: Callable[[], object]) -> Iterator[None]:
     """While the block runs, call `mend` before the program is left without its clean-up."""
     _LEAVING_AT_ONCE.append(mend)
     try:

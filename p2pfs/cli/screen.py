@@ -31,7 +31,7 @@ COMMANDS = {
     "exit": "leave cleanly",
 }
 
-FETCHING = frozenset({"download", "get"})
+FETCHING = frozenset({"download", "get", "share"})
 """Roles in which what was sent is worth a line only when there was some."""
 
 _LINE_EVERY = 2.0

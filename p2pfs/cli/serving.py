@@ -115,7 +115,6 @@ async def open_node(
                 await node.start()
             finally:
                 explained.cancel()
-            events.start()
             yield serving
         finally:
             await node.close()

@@ -40,7 +40,8 @@ class Session:
     `output` is the folder of the downloads, as the user wrote it; `stay` keeps it running
     after every download is complete, until `exit`. `feed` starts further downloads as it
     goes (`add`, `complete`, `drop`), and has to end before the session is done. One that
-    does not `listen` leaves the lines that come in to others.
+    does not `listen` leaves the lines that come in to others. `also` are torrents that come
+    and go by themselves, `status` what to say while there is none.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Session:
         stay: bool,
         feed: Callable[[Session], Coroutine[Any, Any, None]] | None = None,
         listen: bool = True,
+        also: Callable[[], Sequence[Torrent]] = tuple,
+        status: Callable[[], str] | None = None,
     ) -> None:
         self._screen = screen
         self._downloads = list(downloads)
@@ -62,6 +65,8 @@ class Session:
         self._stay = stay
         self._feed = feed
         self._listen = listen
+        self._also = also
+        self._status = status
         self._leaving = asyncio.Event()
         self._told: dict[str, tuple[tuple[int, ...], float, bool]] = {}
         self._errors: set[tuple[str, str]] = set()
@@ -80,7 +85,10 @@ class Session:
 
     def snapshot(self) -> list[Progress]:
         """The state of every torrent now."""
-        return [torrent.progress() for torrent in self._torrents]
+        return [torrent.progress() for torrent in self._all()]
+
+    def _all(self) -> list[Torrent]:
+        return [*self._torrents, *self._also()]
 
     async def run(self) -> int:
         """Until complete, `exit` or cancelled; returns the exit code.
@@ -163,6 +171,8 @@ class Session:
         if word in ("exit", "quit"):
             self._leaving.set()
         elif word == "prog":
+            if self._status is not None:
+                self._screen.note(self._status())
             self._screen.report(self.snapshot())
         elif word == "peers":
             self._screen.peers(self._peers())
@@ -172,6 +182,4 @@ class Session:
             self._screen.note(f"unknown command '{printable(word)[:40]}'; help lists the commands")
 
     def _peers(self) -> list[tuple[Progress, PeerInfo]]:
-        return [
-            (torrent.progress(), peer) for torrent in self._torrents for peer in torrent.peers()
-        ]
+        return [(torrent.progress(), peer) for torrent in self._all() for peer in torrent.peers()]
