@@ -77,9 +77,18 @@ class Process:
 
     def _told(self, what: str) -> str:
         """`what` went wrong, with the last lines that the process wrote."""
-        final = [event["error"] for event in self.found("final") if event.get("error")]
         errors = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
-        return "\n  ".join([f"{self.name} {what}", *final, *errors])
+        return "\n  ".join([f"{self.name} {what}", *self._unfinished(), *errors])
+
+    def _unfinished(self) -> list[str]:
+        """How far the downloads are that are not complete."""
+        last = {event["name"]: event for event in self.found("progress")}
+        for event in self.found("complete"):
+            last.pop(event["name"], None)
+        return [
+            f"{name}: {event['state']}, {event['percent']} %, {event['peers']} peers"
+            for name, event in last.items()
+        ]
 
     def ask_to_end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
