@@ -137,8 +137,10 @@ class Node:
             await asyncio.to_thread(source.scan, self._files)
         await self._lease.start()
         self._watch.start()
+        known = await asyncio.to_thread(self._known)
         wait = await self._look()
         await self._lease.settled()
+        await self._take_back(known)
         self._background(self._look_forever(wait), "node")
 
     def _background(self, work: Coroutine[None, None, None], name: str) -> None:
@@ -429,6 +431,26 @@ class Node:
                         self._problem(metainfo.shared_name, str(error))
 
         await asyncio.gather(*(publish() for _ in range(PUBLISHING)))
+
+    def _known(self) -> dict[str, Path]:
+        """Info hashes that were shared from here at some time, and from which path."""
+        known: dict[str, Path] = {}
+        for source in self._sources:
+            if source.folder is not None:
+                with contextlib.suppress(StorageError):
+                    found = self._cache.known_below(source.folder)
+                    known |= {str(one.torrent_id): path for path, one in found.items()}
+        return known
+
+    async def _take_back(self, known: dict[str, Path]) -> None:
+        """What changed or went while this node was away is no longer what we publish."""
+        ours = self._by_hash()
+        gone = [info_hash for info_hash in known if info_hash not in ours]
+        for info_hash in gone:
+            if not await asyncio.to_thread(known[info_hash].exists):
+                with contextlib.suppress(StorageError):
+                    await asyncio.to_thread(self._cache.forget, known[info_hash])
+        await self._withdraw(gone)
 
     async def _withdraw(self, hashes: Sequence[str]) -> None:
         """Take back what nobody but us published; what others have too stays."""

@@ -112,6 +112,19 @@ class HashCache:
         """There is nothing at `path` any more."""
         self._query("DELETE FROM hashed WHERE path = ?", (os.fsencode(path),))
 
+    def known_below(self, folder: Path) -> dict[Path, Metainfo]:
+        """What was remembered of `folder` and all below it, signatures aside."""
+        top = os.fsencode(folder).rstrip(os.fsencode(os.sep)) + os.fsencode(os.sep)
+        rows = self._query(
+            "SELECT path, metainfo FROM hashed WHERE path >= ? AND path < ? OR path = ?",
+            (top, top[:-1] + bytes([top[-1] + 1]), top[:-1]),
+        )
+        known: dict[Path, Metainfo] = {}
+        for path, data in rows:
+            with contextlib.suppress(FormatError):
+                known[Path(os.fsdecode(bytes(path)))] = parse(bytes(data))
+        return known
+
     def secret(self, name: str) -> str:
         """32 hexadecimal digits that nobody can guess, made once and kept under `name`."""
         self._query("INSERT OR IGNORE INTO kept VALUES (?, ?)", (name, os.urandom(16).hex()))

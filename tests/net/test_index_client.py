@@ -403,5 +403,5 @@ async def test_what_to_do_when_no_index_answers_can_be_said_by_the_caller() -> N
         await IndexClient(base, advice="look into the cellar").reach()
     async with raw_server(reply(b"<html>")) as server:
         base = base_url("127.0.0.1", server.port)
-        with pytest.raises(TrackerError, match="not as a p2pfs index.*look into the cellar"):
+        with pytest.raises(TrackerError, match=r"not as a p2pfs index.*look into the cellar"):
             await IndexClient(base, advice="look into the cellar").list()

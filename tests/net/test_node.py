@@ -264,6 +264,28 @@ async def test_different_contents_of_one_name_are_both_kept_and_told_apart(room:
     assert path.read_bytes() == b"theirs!"
 
 
+@pytest.mark.parametrize("change", ["edited", "removed"])
+async def test_what_changed_while_a_node_was_away_is_taken_back_by_it(
+    room: Class, change: str
+) -> None:
+    first = await room.node(1, {"notes.txt": b"ours", "stays.txt": b"s"})
+    await room.node(2, {"stays.txt": b"s"})
+    await first.close()
+    first._cache.close()
+    if change == "edited":
+        room.write(room.folder / "p1" / "notes.txt", b"ours, edited")
+    else:
+        (room.folder / "p1" / "notes.txt").unlink()
+
+    await room.node(1)
+
+    await eventually(
+        partial(room.names, everything=True),
+        ["notes.txt", "stays.txt"] if change == "edited" else ["stays.txt"],
+    )
+    assert await room.seeders("stays.txt") == 2
+
+
 async def test_a_name_that_nobody_shares_is_an_error_with_those_that_are_near(room: Class) -> None:
     await room.node(1, {"lesson.pdf": b"1"})
     second = await room.node(2)

@@ -55,6 +55,17 @@ def test_what_is_forgotten_is_hashed_again(metainfo: Metainfo) -> None:
     assert cache.get(CONTENT, 1) is None
 
 
+def test_what_is_known_of_a_folder_is_what_lies_below_it(metainfo: Metainfo) -> None:
+    cache = HashCache()
+    for path in ("/shared/a", "/shared/deep/b", "/shared", "/shared2/c", "/shared!/d", "/other"):
+        cache.put(Path(path), 1, metainfo)
+
+    known = cache.known_below(Path("/shared"))
+
+    assert {str(path) for path in known} == {"/shared/a", "/shared/deep/b", "/shared"}
+    assert set(known.values()) == {metainfo}
+
+
 def test_it_survives_the_process(tmp_path: Path, metainfo: Metainfo) -> None:
     path = tmp_path / "config" / "p1.sqlite"
     first = HashCache(path, exclusive=True)
