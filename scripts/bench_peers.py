@@ -136,7 +136,7 @@ async def measure(
         limit = ("--up-limit", series.limit) if series.limit else ()
         running = 0
         for nodes in counts:
-            where = ("-i", LOCAL, "-d", port, "-p", 0, "--root", work)
+            where = ("-i", LOCAL, "-d", port, "-p", 0, "--root", work, "--quit-grace", 0)
             started = [
                 await processes.start(
                     f"node{number}", "node", "--id", number, "--serve", *where, *limit

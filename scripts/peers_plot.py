@@ -134,7 +134,9 @@ def _draw_chart(canvas: _Canvas, chart: Chart, left: float, top: float) -> None:
     for x, y in chart.points:
         at, height = place(x, y)
         canvas.dot(at, height)
-        if rising:
+        if rising and chart.best:  # which is above it
+            canvas.text(at + 4, height + 15, number(y), size=11, anchor="start")
+        elif rising:
             canvas.text(at - 5, height - 8, number(y), size=11, anchor="end")
         else:
             canvas.text(at + 5, height - 8, number(y), size=11, anchor="start")
