@@ -99,6 +99,11 @@ class Names(SystemCalls):
         except OSError:
             pass  # nothing can be done, and nothing is lost
 
+    def forget_folders(self, root: Root) -> None:
+        """Look up every folder anew, for somebody may have moved one."""
+        with root.lock:
+            self._forget(root)
+
     def _forget(self, root: Root) -> bool:
         """Close the cached folders; True when there were any."""
         known = list(root.folders.values())

@@ -170,6 +170,7 @@ class _Opening:
         elif lost := list(claimed - verified):
             record.drop(lost)
         store = PieceStore(self._metainfo, self._places, verified, files=self._files, record=record)
+        store.stats.update(self._begun)
         store.mark_dirty(self._files_of(found))
         try:
             self._take_over(store)
@@ -185,6 +186,7 @@ class _Opening:
         """The pieces to trust, and those to recheck."""
         count = self._metainfo.geometry.piece_count
         stats = [self._places.stat(number) for number in range(len(self._layout.lengths))]
+        self._begun = {number: found for number, found in enumerate(stats) if found is not None}
         if loaded.fresh:
             there = {number for number, found in enumerate(stats) if found and found.size}
             return Bitfield(count), Bitfield.of(count, self._pieces_of(there))

@@ -292,8 +292,13 @@ class PieceStore:
             then = self.stats.get(file_index)
         if self.finished:
             return then is not None and now == then
-        if now is None or now.size != self.layout.lengths[file_index]:
+        return self._is_ours(file_index, now)
+
+    def _is_ours(self, number: int, now: FileStat | None) -> bool:
+        """Whether a file in the making is the one that was begun, and has its size."""
+        if now is None or not now.is_file or now.size != self.layout.lengths[number]:
             return False
+        then = self.stats.get(number)
         return then is None or now.inode == then.inode
 
     def _check_served(self, number: int, handle: OpenFile) -> None:
@@ -358,12 +363,12 @@ class PieceStore:
             return self._places.open_read(number)
         try:
             self._check_own(number, handle)
+            known = self.stats.get(number)
+            if known is not None and known.inode != handle.found.inode:
+                raise self._not_ours(number)
             if handle.found.size != self.layout.lengths[number]:
                 if number in self._sized:
-                    raise StorageError(
-                        f"{handle.path} was changed by another program: "
-                        "stop, and start again to recheck it"
-                    )
+                    raise self._not_ours(number)
                 self._files.truncate(handle, self.layout.lengths[number])
         except BaseException:
             self._files.close(handle)
@@ -373,6 +378,25 @@ class PieceStore:
             self.stats[number] = handle.found
             self._flusher.mark_new(self._places.parts(number))
         return handle
+
+    def _not_ours(self, number: int) -> StorageError:
+        path = self._places.root.full(self._places.parts(number))
+        return StorageError(
+            f"{path} was changed or removed by another program: stop, and start again to recheck it"
+        )
+
+    def _check_in_place(self) -> None:
+        """Nothing but what was written here may get the name of the content."""
+        self._places.look_afresh()
+        for number in range(len(self.layout.lengths)):
+            if self._places.has_moved(number):
+                continue
+            try:
+                found = self._places.stat(number)
+            except NoSuchFile:  # a link on the way
+                found = None
+            if not self._is_ours(number, found):
+                raise self._not_ours(number)
 
     def _check_own(self, number: int, handle: OpenFile) -> None:
         """Where case does not count, or by a planted link, two names may be one file."""
@@ -417,6 +441,7 @@ class PieceStore:
                 self._pool.release(number)
         if durable:
             self._flusher.checkpoint()
+        self._check_in_place()
         self.remember_stats()  # a new name changes nothing of this
         self._flusher.finish(self._let_go)
         self.remember_stats()

@@ -89,6 +89,14 @@ class Places:
             return self.final(number)
         return self.top + self.inner[number]
 
+    def has_moved(self, number: int) -> bool:
+        """Whether file `number` has its real name although others have not."""
+        return number in self._moved
+
+    def look_afresh(self) -> None:
+        """Resolve every name anew: folders may not be where they were."""
+        self._files.forget_folders(self.root)
+
     def final(self, number: int) -> Parts:
         """What file `number` is called in the end."""
         return self.final_top + self.inner[number]

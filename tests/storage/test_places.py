@@ -185,3 +185,85 @@ def test_a_tree_without_bytes_joins_a_folder_that_is_there(sample, tmp_path, sta
     assert store.content_path.read_bytes() == b""
     assert (tmp_path / "2024" / "05" / "b.jpg").read_text() == "of the user"
     assert start(empty, tmp_path).finished
+
+
+# -- what others do to content in the making
+
+
+@posix
+@pytest.mark.parametrize("how", ["another file", "a link", "a folder", "nothing"])
+def test_a_file_replaced_while_it_is_made_does_not_get_the_real_name(
+    either, tmp_path, start, write, how
+):
+    target = tmp_path / "precious"
+    target.write_bytes(b"x" * 13_000)
+    output = tmp_path / "output"
+    store = start(either, output)
+    write(store, either)
+    path = output.joinpath(*store._places.parts(0))
+    path.unlink()
+    if how == "another file":
+        path.write_bytes(bytes(13_000 if path.parent == output else 5000))
+    elif how == "a link":
+        path.symlink_to(target)
+    elif how == "a folder":
+        path.mkdir()
+
+    with pytest.raises(StorageError, match=r"another program|removed"):
+        store.finish()
+
+    assert not store.finished
+    assert not os.path.lexists(store.final_path)
+    assert target.read_bytes() == b"x" * 13_000
+
+
+@posix
+def test_a_folder_swapped_for_a_link_while_it_is_filled_stays_hidden(tree, tmp_path, start, write):
+    outside = tmp_path / "outside"
+    (outside / "er").mkdir(parents=True)
+    (outside / "er" / "b.bin").write_text("precious")
+    output = tmp_path / "output"
+    store = start(tree, output)
+    write(store, tree, range(3))
+    folder = output.joinpath(*store._places.top, "deep")
+    folder.rename(tmp_path / "aside")
+    folder.symlink_to(outside)
+
+    with pytest.raises(StorageError, match="another program"):
+        write(store, tree, range(3, tree.count))
+        store.finish()
+
+    assert not os.path.lexists(store.final_path)
+    assert [path.name for path in outside.rglob("*")] == ["er", "b.bin"]
+    assert (outside / "er" / "b.bin").read_text() == "precious"
+    store.close(clean=False)
+    with pytest.raises(StorageError, match="link"):
+        start(tree, output)
+    folder.unlink()
+    (tmp_path / "aside").rename(folder)
+    again = start(tree, output)
+    write(again, tree, list(again.verified.missing()))
+    assert tree.is_at(again.finish())
+
+
+@posix
+def test_a_file_replaced_before_the_first_write_of_a_session_is_noticed(
+    single, tmp_path, start, write
+):
+    store = start(single, tmp_path)
+    write(store, single, range(3))
+    path = tmp_path.joinpath(*store._places.parts(0))
+    store.close()
+    again = start(single, tmp_path)
+    path.rename(tmp_path / "aside")
+    path.write_bytes(bytes(13_000))
+
+    with pytest.raises(StorageError, match="another program"):
+        write(again, single, range(3, single.count))
+        again.finish()
+
+    assert not again.final_path.exists()
+    again.close(clean=False)
+    third = start(single, tmp_path)
+    write(third, single, list(third.verified.missing()))
+    assert single.is_at(third.finish())
