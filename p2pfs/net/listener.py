@@ -13,7 +13,16 @@ from collections.abc import Sequence
 
 from p2pfs.errors import ListenError
 
-__all__ = ["addresses_of", "bind_first_free", "bind_port", "is_any_address", "listen_error"]
+__all__ = [
+    "UdpPortError",
+    "addresses_of",
+    "bind_beside",
+    "bind_both",
+    "bind_first_free",
+    "bind_port",
+    "is_any_address",
+    "listen_error",
+]
 
 BACKLOG = 512
 _ANY = ("", "0.0.0.0", "::", "*")
@@ -64,6 +73,50 @@ def bind_port(host: str | None, port: int) -> list[socket.socket]:
             first.close()
             if port or attempt == 9:
                 raise
+    raise AssertionError
+
+
+def bind_beside(sockets: Sequence[socket.socket]) -> list[socket.socket]:
+    """Non-blocking UDP sockets at the addresses and ports of TCP `sockets`.
+
+    Raises `OSError`, with nothing left open of its own.
+    """
+    made: list[socket.socket] = []
+    try:
+        for beside in sockets:
+            sock = socket.socket(beside.family, socket.SOCK_DGRAM)
+            made.append(sock)
+            if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            if beside.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setblocking(False)
+            sock.bind(beside.getsockname())
+    except OSError:
+        for sock in made:
+            sock.close()
+        raise
+    return made
+
+
+class UdpPortError(OSError):
+    """The TCP port could be had, but not the UDP port of the same number."""
+
+
+def bind_both(host: str | None, port: int) -> tuple[list[socket.socket], list[socket.socket]]:
+    """TCP sockets as `bind_port` makes them, and UDP sockets under the same port number.
+
+    Raises what `bind_port` raises, and `UdpPortError`.
+    """
+    for attempt in range(10):
+        sockets = bind_port(host, port)
+        try:
+            return sockets, bind_beside(sockets)
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            if port or attempt == 9 or not _is_taken(error):
+                raise UdpPortError(error.errno, error.strerror) from error
     raise AssertionError
 
 

@@ -1,4 +1,5 @@
-"""The tracker as people run it: announces, scrapes and the index on one HTTP port.
+"""The tracker as people run it: announces, scrapes and the index on one HTTP port, and the
+announces and scrapes over UDP under the same number.
 
 Invariant: `/announce` and `/scrape` never wait for anything: they are answered in the
 step of the event loop in which they arrive, ahead of every other route. Whatever is wrong
@@ -9,22 +10,32 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from p2pfs.errors import P2pfsError, UsageError
+from p2pfs.errors import ListenError, P2pfsError, UsageError
 from p2pfs.formats.announce_http import encode_failure, encode_reply, parse_query
 from p2pfs.formats.scrape_http import encode_scrape, parse_scrape_query
 from p2pfs.net.asgi_server import AsgiServer, Receive, Scope, Send
 from p2pfs.net.catalogue_http import CatalogueRoutes
+from p2pfs.net.datagrams import DatagramServer
 from p2pfs.net.http_reply import header, send_json, send_reply
 from p2pfs.net.index_keeping import IndexKeeper
-from p2pfs.net.listener import addresses_of, bind_port, is_any_address, listen_error
+from p2pfs.net.listener import (
+    UdpPortError,
+    addresses_of,
+    bind_both,
+    bind_port,
+    is_any_address,
+    listen_error,
+)
 from p2pfs.net.node_http import NodeRoutes
 from p2pfs.net.own_address import address_for
 from p2pfs.net.request_guard import RequestGuard
 from p2pfs.net.routing import Router
+from p2pfs.net.tracker_udp import UdpTracker, kept_secret
 from p2pfs.net.workers import Workers
 from p2pfs.tracker.catalogue import Catalogue
 from p2pfs.tracker.last_known import LastKnown
@@ -49,7 +60,8 @@ class TrackerServer:
     IP address under which peers on this machine are reached from elsewhere, if the tracker
     should not find out by itself. With `publish_token` only its holders may publish,
     withdraw and register nodes. `allow_hosts` are names by which the index is asked, beside
-    its addresses and the names of its machine and local network.
+    its addresses and the names of its machine and local network. Without `udp` it is HTTP
+    alone.
     Raises `UsageError` for values out of range, `CatalogueError` when `data_dir` cannot
     be used.
     """
@@ -66,6 +78,7 @@ class TrackerServer:
         advertise: str | None = None,
         publish_token: str | None = None,
         allow_hosts: Sequence[str] = (),
+        udp: bool = True,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -102,6 +115,9 @@ class TrackerServer:
             "/health": self._health,
         }
         self._server: AsgiServer | None = None
+        secret = kept_secret(Path(data_dir) if data_dir else None)
+        self._udp = UdpTracker(self.service, secret, clock=clock) if udp else None
+        self._datagrams: DatagramServer | None = None
         self.addresses: list[tuple[str, int]] = []
 
     @property
@@ -117,20 +133,41 @@ class TrackerServer:
             host = "127.0.0.1"
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/announce"
 
+    @property
+    def udp_url(self) -> str | None:
+        """The same for announces over UDP, if they are answered."""
+        return None if self._udp is None else self.url.replace("http:", "udp:", 1)
+
     async def start(self) -> None:
         """Listen and answer. Raises `ListenError` when the port is taken."""
-        try:
-            sockets = bind_port(self._host, self._port)
-        except (OSError, ValueError) as error:
-            what = f"the tracker cannot listen on port {self._port}"
-            raise listen_error(what, self._host, error, "-d", "--host") from error
+        sockets, beside = self._bind()
         self.addresses = addresses_of(sockets)
         self._server = AsgiServer(self._answer, sockets)
+        if self._udp is not None:
+            self._datagrams = DatagramServer(self._udp.answer, beside)
+            await self._datagrams.start()
         await self._server.start()
         self._keeper.start()
 
+    def _bind(self) -> tuple[list[socket.socket], list[socket.socket]]:
+        """Sockets for HTTP, and for UDP if it is wanted."""
+        try:
+            if self._udp is None:
+                return bind_port(self._host, self._port), []
+            return bind_both(self._host, self._port)
+        except UdpPortError as error:
+            what = f"the tracker cannot listen on UDP port {self._port}"
+            refused = listen_error(what, self._host, error, "-d", "--host")
+            raise ListenError(f"{refused}, or leave UDP out with --no-udp") from error
+        except (OSError, ValueError) as error:
+            what = f"the tracker cannot listen on port {self._port}"
+            raise listen_error(what, self._host, error, "-d", "--host") from error
+
     async def close(self) -> None:
         """Stop listening, finish what is under way, save what is known, close the catalogue."""
+        if self._datagrams is not None:
+            await self._datagrams.close()
+            self._datagrams = None
         if self._server is not None:
             await self._server.close()
             self._server = None

@@ -16,11 +16,11 @@ __all__ = ["written_aside"]
 
 
 @contextlib.contextmanager
-def written_aside(path: Path, data: bytes) -> Iterator[Path]:
+def written_aside(path: Path, data: bytes, *, private: bool = False) -> Iterator[Path]:
     """A new file in the folder of `path` (made if need be) that holds `data`, to be renamed.
 
-    It is on the disk and as public as the user's mask says, and gone after the block if it
-    still has its first name. Raises `OSError`.
+    It is on the disk and as public as the user's mask says, or the user's alone if `private`,
+    and gone after the block if it still has its first name. Raises `OSError`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".p2pfs-", dir=path.parent)
@@ -30,7 +30,7 @@ def written_aside(path: Path, data: bytes) -> Iterator[Path]:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_mask())
+        temporary.chmod(0o600 if private else 0o666 & ~_mask())
         yield temporary
     finally:
         with contextlib.suppress(FileNotFoundError):

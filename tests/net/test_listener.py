@@ -9,7 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from p2pfs.errors import ListenError
-from p2pfs.net.listener import addresses_of, bind_first_free, bind_port, is_any_address
+from p2pfs.net.listener import (
+    UdpPortError,
+    addresses_of,
+    bind_beside,
+    bind_both,
+    bind_first_free,
+    bind_port,
+    is_any_address,
+)
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -97,3 +105,38 @@ async def test_the_search_for_a_free_port_ends_at_the_last_there_is() -> None:
 async def test_an_address_that_cannot_be_listened_on_is_refused_by_name(host: str) -> None:
     with pytest.raises(ListenError, match=r"cannot listen on.*--bind takes an address of this"):
         bind_first_free(host, 0, 5)
+
+
+@needs_ipv6
+async def test_udp_gets_the_port_number_of_tcp_on_both_families() -> None:
+    tcp, udp = bind_both(None, 0)
+    with opened([*tcp, *udp]):
+        assert addresses_of(udp) == addresses_of(tcp)
+        assert [sock.family for sock in udp] == [socket.AF_INET, socket.AF_INET6]
+        assert not any(sock.getblocking() for sock in udp)
+
+
+async def test_any_free_port_is_one_that_udp_has_free_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from p2pfs.net import listener
+
+    with opened(bind_port("127.0.0.1", 0)) as first, opened(bind_beside(first)):
+        taken_for_udp = first[0].getsockname()[1]
+        first[0].close()
+        ports = [taken_for_udp, 0]  # the system offers the one that UDP cannot have
+        monkeypatch.setattr(listener, "bind_port", lambda host, _: bind_port(host, ports.pop(0)))
+
+        tcp, udp = bind_both("127.0.0.1", 0)
+
+    with opened([*tcp, *udp]):
+        assert addresses_of(tcp) == addresses_of(udp) != [("127.0.0.1", taken_for_udp)]
+
+
+async def test_a_port_that_udp_cannot_have_is_not_kept_for_tcp() -> None:
+    with opened(bind_port("127.0.0.1", 0)) as first, opened(bind_beside(first)):
+        port = first[0].getsockname()[1]
+        first[0].close()
+
+        with pytest.raises(UdpPortError, match="in use"):
+            bind_both("127.0.0.1", port)
+
+        bind_port("127.0.0.1", port)[0].close()

@@ -49,3 +49,9 @@ def test_a_folder_that_cannot_be_one_is_an_os_error(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="file"), written_aside(tmp_path / "file" / "a", b"x"):
         pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
+def test_what_is_private_is_so_from_the_start(tmp_path: Path) -> None:
+    with written_aside(tmp_path / "a", b"x", private=True) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600

@@ -1,0 +1,103 @@
+"""The tracker over UDP (BEP 15): the same answers as over HTTP, in one datagram each.
+
+Invariant: an address gets 16 bytes for its 16 until it has proved that it can be answered,
+by a connection id that was sent there; a wrong id is answered with silence. So nobody can
+have others flooded or listed by sending in their name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from p2pfs.errors import P2pfsError
+from p2pfs.formats import announce_udp as udp
+from p2pfs.formats.endpoint import pack_host, unpack_host
+from p2pfs.net.own_address import route_to
+from p2pfs.storage.whole_files import written_aside
+from p2pfs.tracker.connection_id import SECRET_LENGTH, ConnectionIds
+from p2pfs.tracker.service import TrackerService
+
+__all__ = ["UdpTracker", "kept_secret"]
+
+log = logging.getLogger(__name__)
+
+_SECRET_FILE = "connection-ids.secret"
+
+
+class UdpTracker:
+    """What to answer to a datagram. `secret` is as for `ConnectionIds`.
+
+    `clock` is monotonic seconds, `wall` those of a clock that goes on across restarts.
+    """
+
+    def __init__(
+        self,
+        service: TrackerService,
+        secret: bytes,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._service = service
+        self._ids = ConnectionIds(secret)
+        self._clock = clock
+        self._wall = wall
+
+    def answer(self, data: bytes, source: str, ours: bytes) -> bytes:
+        """The reply to a datagram from the IP address `source`; empty for silence.
+
+        `ours` is the address of this machine that it was sent to, packed, if that is known.
+        """
+        if len(data) < udp.REQUEST_HEADER.size:
+            return b""
+        connection_id, action, transaction = udp.REQUEST_HEADER.unpack_from(data)
+        host = pack_host(source)
+        if connection_id == udp.CONNECT:
+            if action != udp.Action.CONNECT:
+                return b""
+            return udp.encode_connect_reply(transaction, self._ids.issue(host, self._wall()))
+        if not self._ids.is_valid(connection_id, host, self._wall()):
+            return b""
+
+        def reached_at() -> str | None:
+            return unpack_host(ours) if ours else route_to(source)
+
+        try:
+            if action == udp.Action.ANNOUNCE:
+                request = udp.parse_announce(data, source)
+                reply = self._service.announce(request, source, self._clock(), reached_at)
+                return udp.encode_announce_reply(transaction, reply, ipv6=len(host) == 16)
+            if action == udp.Action.SCRAPE:
+                torrents = udp.parse_scrape(data)
+                found = self._service.scrape(torrents)
+                return udp.encode_scrape_reply(transaction, [found.get(one) for one in torrents])
+        except P2pfsError as error:
+            return udp.encode_error(transaction, str(error))
+        return b""
+
+
+def kept_secret(folder: Path | None) -> bytes:
+    """The secret that `folder` keeps, a new one the first time or without a folder.
+
+    Where it cannot be kept, connection ids end with the process, which costs every client
+    one round trip: that is only logged.
+    """
+    if folder is None:
+        return os.urandom(SECRET_LENGTH)
+    path = folder / _SECRET_FILE
+    with contextlib.suppress(OSError):
+        found = path.read_bytes()
+        if len(found) == SECRET_LENGTH:
+            return found
+    secret = os.urandom(SECRET_LENGTH)
+    try:
+        with written_aside(path, secret, private=True) as temporary:
+            temporary.replace(path)
+    except OSError as error:
+        log.warning("cannot keep %s: %s", path, error.strerror or error)
+    return secret
