@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Serving", "counted", "open_node"]
 
+_STATUS_EVERY = 1.0
 _PATIENCE = 2.0
 """Seconds until a start that takes its time is explained."""
 
@@ -51,6 +52,22 @@ class Serving:
         if self.node.index_problem:
             parts.append("no index at the moment")
         return ", ".join(parts)
+
+
+class _Seldom:
+    """The answer of `ask`, asked at most once a second: it looks at every torrent."""
+
+    def __init__(self, ask: Callable[[], str], clock: Callable[[], float]) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._asked = -_STATUS_EVERY
+        self._answer = ""
+
+    def __call__(self) -> str:
+        now = self._clock()
+        if now - self._asked >= _STATUS_EVERY:
+            self._asked, self._answer = now, self._ask()
+        return self._answer
 
 
 class _Hashing:
@@ -106,7 +123,8 @@ async def open_node(
     async with client, index:
         node = Node(client, index, sources, cache=cache, on_event=events, hashing=hashing)
         serving = Serving(client, index, node)
-        screen.status = lambda: hashing.text or f"{screen.role}: {serving.status()}"
+        status = _Seldom(serving.status, loop.time)
+        screen.status = lambda: hashing.text or f"{screen.role}: {status()}"
         explained = loop.call_later(
             _PATIENCE, screen.note, "looking at what there is to share; what is new is hashed"
         )

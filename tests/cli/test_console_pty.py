@@ -17,6 +17,7 @@ SIZE = 1_500_000
 def terminals(swarm: Any) -> Iterator[Any]:
     """Opens commands in terminals, in a swarm with a seeder that takes three seconds."""
     swarm.content(NAME, SIZE)
+    swarm.content("other.bin", SIZE)
     swarm.tracker()
     swarm.seed("--up-limit", "500k")
     opened: list[Terminal] = []
@@ -117,4 +118,22 @@ def test_a_signal_gives_the_terminal_back(terminals: Any) -> None:
     terminal.type("half a li")
     terminal.process.terminate()
     assert terminal.wait() == 143
+    assert terminal.is_as_before()
+
+
+def test_several_downloads_have_a_bar_each_and_one_for_all(terminals: Any, swarm: Any) -> None:
+    terminal = terminals("get", "*.bin", "-o", "out")
+    terminal.until(r"^2 files \[#*-*\] +[1-9][0-9.]* %")
+    terminal.type("pro")
+    terminal.pump(0.6)
+
+    bars = terminal.lines()[-3:]
+
+    assert {line.split(" [")[0] for line in bars[:2]} == {NAME, "other.bin"}
+    assert bars[2].startswith("2 files [")
+    assert terminal.lines()[-4] == "p2pfs> pro"
+    assert terminal.wait() == 0
+    assert {line for line in terminal.lines() if line.startswith("Success")} == {
+        f"Successfully Downloaded {name} to out/{name}" for name in (NAME, "other.bin")
+    }
     assert terminal.is_as_before()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -421,3 +423,41 @@ def test_json_is_for_serving_only(room: Room) -> None:
 
     assert node.wait() == 2
     assert "--serve" in only_line(node)
+
+
+@pytest.fixture
+def small_disk(room: Room) -> Iterator[Path]:
+    """p2, with room for half a megabyte."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root can make a small disk")
+    room.place(2)
+    folder = room.folder / "p2"
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)])
+    if made.returncode:
+        pytest.skip("no small disk can be made here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_menu_goes_on(room: Room, small_disk: Path) -> None:
+    room.place(1, "small.bin")
+    data = content("large", 2_000_000)
+    large = room.folder / "p1" / "large.bin"
+    large.write_bytes(data)
+    os.utime(large, (LONG_AGO, LONG_AGO))
+    room.serve(1)
+
+    node = room.menu(2)
+    node.say("2")
+    node.say("large.bin")
+    told = node.line_with("large.bin is not complete")
+    node.say("1")
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    node.say("2")
+    node.say("large.bin")
+    node.say("quit")
+
+    assert node.wait() == 0
+    assert "the disk is full" in told
+    assert "Successfully Downloaded large.bin to p2/large.bin" in node.lines
+    assert (small_disk / "large.bin").read_bytes() == data
