@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PeerInfo", "Progress", "Source", "Taking"]
+__all__ = ["PeerInfo", "Progress", "Source", "Taking", "label"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +85,9 @@ class Progress:
     asked: int
     error: str | None
     tracker: str
+
+
+def label(address: tuple[str, int]) -> str:
+    """`HOST:PORT`, with IPv6 in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -20,12 +20,14 @@ from p2pfs.formats.extension import ExtendedHandshake
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.geometry import PeerId
 from p2pfs.net.content_watch import ContentWatch
+from p2pfs.net.dialler import Dialler
 from p2pfs.net.exchange import Exchange
 from p2pfs.net.housekeeping import RESTS
-from p2pfs.net.progress import PeerInfo, Progress, Source, Taking
+from p2pfs.net.ledger import Ledger, peer_info
+from p2pfs.net.progress import PeerInfo, Progress, Taking, label
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.peer import Peer
-from p2pfs.swarm.peer_book import PeerBook
+from p2pfs.swarm.peer_book import Address
 
 if TYPE_CHECKING:
     from p2pfs.net.announcer import Announcer
@@ -39,16 +41,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CHECKPOINT_EVERY: Final = 5.0
-MAX_NAMES: Final = 8
-"""Peers named by a tracker instead of addressed that are dialled."""
-
 LEAVE_PATIENCE: Final = 15.0
 """Seconds for which a tracker is asked again that does not take note of a completion."""
-
-HALF_OPEN: Final = 20
-WANT_CONNECTED: Final = 100
-MAX_REMEMBERED: Final = 10_000
-"""Peers of which is remembered that they were there, and what was exchanged with them."""
 
 HUNGRY_AFTER: Final = 3.0
 """Seconds without any piece coming in after which more peers are asked for."""
@@ -73,7 +67,8 @@ class Torrent:
         self._client = client
         self._store = store
         self._loop = asyncio.get_running_loop()
-        self._book = PeerBook(rng)
+        self._dialler = Dialler(self, self._connect, rng)
+        self._ledger = Ledger()
         self.peer_id = peer_id
         self._rng = rng
         self._wanted = wanted
@@ -81,15 +76,11 @@ class Torrent:
         self._watch = ContentWatch(
             store, self._check, self._content_lost, self._content_found, self._rest
         )
-        self._sources: dict[bytes, Source] = {}
-        self._asked: set[bytes] = set()
-        self._names = 0
         self._done: asyncio.Future[Path] = self._loop.create_future()
         self._error: str | None = None
         self._downloads = wanted is None
         self._closing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._dials: set[asyncio.Task[None]] = set()
         self._disk_jobs: set[asyncio.Future[Any]] = set()
         self._last_gain = (self._loop.time(), 0)
         self._telling: asyncio.Task[None] | None = None
@@ -124,7 +115,7 @@ class Torrent:
         elif self.finished:
             self.completed()
         else:
-            self._client.housekeeper.wake(self)
+            self.wake()
 
     def _begin(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Start what `close` ends."""
@@ -157,7 +148,8 @@ class Torrent:
         return self._store.verified if self._exchange is None else self._exchange.transfer.have
 
     @property
-    def _peers(self) -> Sequence[Peer]:
+    def connected(self) -> Sequence[Peer]:
+        """The peers that are there."""
         return () if self._exchange is None else self._exchange.transfer.peers
 
     @property
@@ -178,7 +170,7 @@ class Torrent:
     def progress(self) -> Progress:
         """How far it is, now."""
         now = self._loop.time()
-        have, peers, finished = self._have, self._peers, self.finished
+        have, peers, finished = self._have, self.connected, self.finished
         geometry = self.metainfo.geometry
         total = geometry.total_length
         done = self._bytes_of(have)
@@ -186,7 +178,7 @@ class Torrent:
         leeching = None if self._exchange is None else self._exchange.transfer.leeching
         stuck = leeching and not finished and not any(peer.interesting for peer in peers)
         missing = tuple(leeching.picker.unavailable()) if leeching and stuck else ()
-        sources = self._all_sources()
+        sources = self._ledger.sources(peers)
         return Progress(
             name=self.name,
             state=self._state(),
@@ -204,7 +196,7 @@ class Torrent:
             hash_failures=leeching.hash_failures if leeching else 0,
             sources=sources,
             missing=missing,
-            asked=len(self._asked),
+            asked=self._ledger.met,
             error=self._error,
             tracker=self.announcer.status,
         )
@@ -229,24 +221,7 @@ class Torrent:
     def peers(self) -> list[PeerInfo]:
         """The connections, in the order in which they came."""
         now = self._loop.time()
-        return [
-            PeerInfo(
-                address=_label(peer.listens_at or peer.address),
-                client=peer.client,
-                direction="out" if peer.outgoing else "in",
-                down_rate=peer.down.rate(now),
-                up_rate=peer.up.rate(now),
-                pieces=peer.session.peer_has.count,
-                bytes_down=peer.down.total,
-                bytes_up=peer.up.total,
-                am_choking=peer.session.am_choking,
-                am_interested=peer.session.am_interested,
-                peer_choking=peer.session.peer_choking,
-                peer_interested=peer.session.peer_interested,
-                snubbed=peer.pipeline.snubbed,
-            )
-            for peer in self._peers
-        ]
+        return [peer_info(peer, now) for peer in self.connected]
 
     def takings(self) -> list[Taking]:
         """The peers that are downloading and want something that is here."""
@@ -256,12 +231,12 @@ class Torrent:
             Taking(
                 name=self.name,
                 info_hash=self.info_hash,
-                address=_label(peer.listens_at or peer.address),
+                address=label(peer.listens_at or peer.address),
                 client=peer.client,
                 share_done=peer.session.peer_has.count / len(have),
                 idle=now - peer.took_at,
             )
-            for peer in self._peers
+            for peer in self.connected
             if peer.session.peer_interested and (have - peer.session.peer_has).count
         ]
 
@@ -276,13 +251,9 @@ class Torrent:
             await asyncio.wait([self._done], timeout=interval)
         yield self.progress()
 
-    def add_peers(self, addresses: Iterable[tuple[str, int]]) -> None:
+    def add_peers(self, addresses: Iterable[Address]) -> None:
         """Addresses to dial beside those that the tracker tells."""
-        now = self._loop.time()
-        for address in addresses:
-            self._book.heard_of(address, now)
-        self._dial()
-        self._client.housekeeper.wake(self)
+        self._dialler.add(addresses)
 
     async def stop_announcing(self) -> None:
         """Leave the trackers, and go on serving whoever comes.
@@ -308,10 +279,10 @@ class Torrent:
 
     async def _close(self) -> None:
         self._client.housekeeper.forget(self)
-        tasks = [*self._tasks, *self._dials]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._dialler.close()
         await self._watch.close()
         goodbye = self._loop.create_task(self.announcer.stop(), name="goodbye")
         try:
@@ -337,10 +308,9 @@ class Torrent:
     # -- what the exchange tells
 
     def peer_joined(self, connection: Connection, peer_id: bytes) -> None:
-        if len(self._asked) < MAX_REMEMBERED:
-            self._asked.add(peer_id)
+        self._ledger.joined(peer_id)
         if connection.outgoing:
-            self._book.connected(connection.address)
+            self._dialler.book.connected(connection.address)
         self._client.torrent_active(self)
 
     def peer_introduced(self, connection: Connection, handshake: ExtendedHandshake) -> None:
@@ -349,39 +319,30 @@ class Torrent:
         peer.client = handshake.client or peer.client
         if peer.listens_at is None and handshake.port:
             peer.listens_at = (connection.address[0], handshake.port)
-            self._book.connected(peer.listens_at)
+            self._dialler.book.connected(peer.listens_at)
 
     def peer_left(self, connection: Connection) -> None:
         peer = connection.peer
         assert peer is not None
-        if peer.down.total or peer.up.total:
-            self._sources[peer.peer_id] = self._source(peer)
-            if len(self._sources) > MAX_REMEMBERED:
-                del self._sources[next(iter(self._sources))]
+        self._ledger.left(peer)
         if peer.listens_at is not None:
             gained = peer.down.total + peer.up.total > 0
-            self._disconnected(peer.listens_at, failed=not gained)
-
-    def _disconnected(self, address: tuple[str, int], *, failed: bool) -> None:
-        """No longer connected to `address`, unless by another connection to the same peer."""
-        if all(peer.listens_at != address for peer in self._peers):
-            self._book.disconnected(address, self._loop.time(), failed=failed)
-            self._client.housekeeper.wake(self)
+            self._dialler.lost(peer.listens_at, failed=not gained)
 
     def met_ourselves(self, connection: Connection) -> None:
         if connection.outgoing:
-            self._book.is_ourselves(connection.address)
+            self._dialler.book.is_ourselves(connection.address)
 
     def is_banned(self, host: str, peer_id: bytes) -> bool:
-        return self._book.is_banned(host, peer_id, self._loop.time())
+        return self._dialler.book.is_banned(host, peer_id, self._loop.time())
 
     def ban(self, host: str, peer_id: bytes) -> None:
-        self._book.ban(host, peer_id, self._loop.time())
+        self._dialler.book.ban(host, peer_id, self._loop.time())
 
     def nothing_to_exchange(self, connection: Connection) -> None:
         peer = connection.peer
         if peer is not None and peer.listens_at is not None:
-            self._book.nothing_to_gain(peer.listens_at)
+            self._dialler.book.nothing_to_gain(peer.listens_at)
 
     def completed(self) -> None:
         self._begin(self._finish(), "finish")
@@ -434,7 +395,7 @@ class Torrent:
         self._tell_what_is_missing()
         log.error("%s", self._error)
         self.exchange.lost(pieces)
-        self._client.housekeeper.wake(self)
+        self.wake()
 
     def _content_found(self, pieces: list[int]) -> None:
         self._tell_what_is_missing()
@@ -463,11 +424,15 @@ class Torrent:
         if exchange is not None:
             exchange.tick()
         self._look_hungry()
-        self._dial()
-        if not self.finished or self._dials or (exchange is not None and exchange.connections):
+        self._dialler.dial()
+        if not self.finished or (exchange is not None and exchange.connections):
             return 0.0
         self._rest()
-        return max(0.0, self._book.next_at() - self._loop.time())
+        return self._dialler.pause
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._client.housekeeper.wake(self)
 
     def _rest(self) -> None:
         """Keep no file open while nobody wants anything of it."""
@@ -488,22 +453,15 @@ class Torrent:
     def _look_hungry(self) -> None:
         """Ask the tracker for peers sooner while nothing comes in."""
         now = self._loop.time()
-        count = sum(peer.down.total for peer in self._peers)
+        count = sum(peer.down.total for peer in self.connected)
         if count != self._last_gain[1]:
             self._last_gain = (now, count)
         unserved = not self.finished and now - self._last_gain[0] > HUNGRY_AFTER
         self.announcer.need_peers(unserved)
 
     def found_peers(self, peers: Iterable[PeerAddress]) -> None:
-        """Addresses from a tracker; of names, each of which takes a thread to resolve, a few."""
-        taken = []
-        for peer in peers:
-            if not peer.host[-1:].isdigit() and ":" not in peer.host:
-                if self._names >= MAX_NAMES:
-                    continue
-                self._names += 1
-            taken.append((peer.host, peer.port))
-        self.add_peers(taken)
+        """Addresses from a tracker."""
+        self._dialler.found(peers)
 
     def tracker_returned(self) -> None:
         """A tracker may have forgotten what it knew."""
@@ -519,50 +477,13 @@ class Torrent:
         except Exception:
             log.exception("a fault in what is done when a tracker returns")
 
-    def _dial(self) -> None:
-        if self._closing is not None:
-            return
-        connected = 0 if self._exchange is None else len(self._exchange.connections)
-        room = min(HALF_OPEN - len(self._dials), WANT_CONNECTED - connected)
-        if room <= 0:
-            return
-        if not self.finished:
-            self._book.gain_possible()
-        for address in self._book.to_dial(room, self._loop.time()):
-            task = self._loop.create_task(self._dial_one(address))
-            self._dials.add(task)
-            task.add_done_callback(self._dials.discard)
-
-    async def _dial_one(self, address: tuple[str, int]) -> None:
-        try:
-            await self._client.dial(address, self.exchange)
-        except (OSError, P2pfsError, TimeoutError) as error:
-            log.info("cannot connect to %s: %s", _label(address), error)
-            self._disconnected(address, failed=True)
+    async def _connect(self, address: Address) -> None:
+        await self._client.dial(address, self.exchange)
 
     def connection_failed(self, connection: Connection) -> None:
         """An outgoing connection that ended before its handshake was through."""
-        self._disconnected(connection.address, failed=True)
-
-    def _source(self, peer: Peer) -> Source:
-        """What was exchanged with a peer, former connections to it included."""
-        before = self._sources.get(peer.peer_id)
-        return Source(
-            address=_label(peer.listens_at or peer.address),
-            client=peer.client,
-            bytes_down=peer.down.total + (before.bytes_down if before else 0),
-            bytes_up=peer.up.total + (before.bytes_up if before else 0),
-        )
-
-    def _all_sources(self) -> tuple[Source, ...]:
-        now = {peer.peer_id: self._source(peer) for peer in self._peers}
-        return tuple((self._sources | now).values())
+        self._dialler.lost(connection.address, failed=True)
 
 
 def _finish(store: PieceStore) -> Path:
     return store.finish(durable=False)
-
-
-def _label(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
