@@ -8,13 +8,15 @@ checked is the one that is connected to.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import ipaddress
+import socket
 from typing import Final
 
 from p2pfs.errors import NetworkError
 
-__all__ = ["Reach", "check_target", "reach_of"]
+__all__ = ["Reach", "check_target", "reach_of", "resolve"]
 
 
 class Reach(enum.Enum):
@@ -90,3 +92,40 @@ def check_target(host: str, *, path: str, trusted: bool, local: bool) -> None:
             f"{host} is a {reach.value} address; a URL that came with a torrent may only ask "
             "for /announce there"
         )
+
+
+async def resolve(
+    host: str | None,
+    port: int | None,
+    *,
+    path: str,
+    trusted: bool,
+    local: bool,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+) -> list[tuple[str, int]]:
+    """The addresses that `host` may be asked at for `path`, each with its family.
+
+    `trusted` and `local` are as for `check_target`. Raises `NetworkError` when there is none.
+    """
+    if not host or not host.isascii() or not host.isprintable() or not port or len(host) > 255:
+        raise NetworkError("the URL names no host that can be used")
+    if not trusted and "xn--" in host:
+        raise NetworkError(f"the internationalised name {host} is not trusted")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=kind)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NetworkError(f"the name {host} cannot be resolved: {reason}") from error
+    allowed: list[tuple[str, int]] = []
+    refused: NetworkError | None = None
+    for family, _, _, _, address in found:
+        try:
+            check_target(str(address[0]), path=path, trusted=trusted, local=local)
+        except NetworkError as error:
+            refused = error
+        else:
+            allowed.append((str(address[0]), int(family)))
+    if not allowed:
+        raise refused or NetworkError(f"the name {host} has no address")
+    return allowed

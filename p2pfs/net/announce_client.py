@@ -8,6 +8,7 @@ left out of messages, because they may hold pass keys.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from p2pfs.errors import FormatError, NetworkError, TrackerError
 from p2pfs.formats.announce_http import (
@@ -20,6 +21,9 @@ from p2pfs.formats.announce_http import (
 from p2pfs.formats.scrape_http import ScrapeEntry, encode_scrape_query, parse_scrape, scrape_url
 from p2pfs.geometry import TorrentId
 from p2pfs.net.http_client import HttpClient, HttpResponse, printable
+
+if TYPE_CHECKING:
+    from p2pfs.net.udp_announcer import UdpAnnouncer
 
 __all__ = ["MAX_REPLY", "AnnounceClient", "RefusedError"]
 
@@ -36,7 +40,7 @@ class RefusedError(TrackerError):
 
 
 class AnnounceClient:
-    """Announces over HTTP and HTTPS.
+    """Announces over HTTP, HTTPS and UDP, as the URL of a tracker says.
 
     `seconds` is the time for one answer. `local` says whether trackers named by torrents
     may be in private networks (then only under /announce).
@@ -47,7 +51,9 @@ class AnnounceClient:
     ) -> None:
         self._seconds = seconds
         self._stop_seconds = stop_seconds
+        self._local = local
         self._http = HttpClient(local=local)
+        self._udp: UdpAnnouncer | None = None
 
     async def announce(
         self, url: str, request: AnnounceRequest, *, trusted: bool = False
@@ -58,32 +64,52 @@ class AnnounceClient:
         when it was the tracker that said no.
         """
         seconds = self._stop_seconds if request.event is Event.STOPPED else self._seconds
-        answer = await self._get(url, encode_query(request), trusted, seconds)
+        status = 200
         try:
-            reply = parse_reply(answer.body)
+            if _is_udp(url):
+                reply = await self._over_udp().announce(
+                    url, request, trusted=trusted, seconds=seconds
+                )
+            else:
+                answer = await self._get(url, encode_query(request), trusted, seconds)
+                status = answer.status
+                reply = parse_reply(answer.body)
+        except NetworkError as error:
+            raise _no_answer(url, error) from error
         except FormatError as error:
+            what = "" if status == 200 else f"HTTP status {status}, "
             raise TrackerError(
                 f"tracker {_shown(url)} answered something else than a tracker does "
-                f"({_status(answer)}{error}); check host, port and path"
+                f"({what}{error}); check host, port and path"
             ) from None
         if reply.failure is not None:
             raise RefusedError(
                 f"tracker {_shown(url)} refused: {printable(reply.failure)}", reply.retry_in
             )
-        if answer.status != 200:
-            raise TrackerError(f"tracker {_shown(url)} answered with HTTP status {answer.status}")
+        if status != 200:
+            raise TrackerError(f"tracker {_shown(url)} answered with HTTP status {status}")
         return reply
 
     async def scrape(
         self, url: str, torrents: Iterable[TorrentId], *, trusted: bool = False
     ) -> dict[TorrentId, ScrapeEntry]:
-        """The counts that the tracker with the announce address `url` knows (BEP 48)."""
-        target = scrape_url(url)
+        """The counts that the tracker with the announce address `url` knows (BEP 48, 15).
+
+        Over UDP, what it does not know has zeros. Raises `TrackerError`.
+        """
+        wanted = list(dict.fromkeys(torrents))
+        target = url if _is_udp(url) else scrape_url(url)
         if target is None:
             raise TrackerError(f"tracker {_shown(url)} has no scrape address")
-        answer = await self._get(target, encode_scrape_query(torrents), trusted, self._seconds)
         try:
-            return parse_scrape(answer.body)
+            if _is_udp(url):
+                return await self._over_udp().scrape(
+                    url, wanted, trusted=trusted, seconds=self._seconds
+                )
+            query = encode_scrape_query(wanted)
+            return parse_scrape((await self._get(target, query, trusted, self._seconds)).body)
+        except NetworkError as error:
+            raise _no_answer(target, error) from error
         except FormatError as error:
             raise TrackerError(f"cannot scrape {_shown(target)}: {error}") from None
 
@@ -91,26 +117,31 @@ class AnnounceClient:
         """Nothing is kept open between announces; here for the day when it is."""
 
     async def _get(self, url: str, query: str, trusted: bool, seconds: float) -> HttpResponse:
-        if url.startswith("udp:"):
-            raise TrackerError(f"tracker {_shown(url)}: only http and https trackers are supported")
         base = url.partition("#")[0]
         full = f"{base}{'&' if '?' in base else '?'}{query}"
-        try:
-            return await self._http.request(
-                "GET", full, trusted=trusted, limit=MAX_REPLY, seconds=seconds
-            )
-        except NetworkError as error:
-            raise TrackerError(
-                f"tracker {_shown(url)} did not answer: {error}; "
-                "check that it runs, and its host and port"
-            ) from error
+        return await self._http.request(
+            "GET", full, trusted=trusted, limit=MAX_REPLY, seconds=seconds
+        )
+
+    def _over_udp(self) -> UdpAnnouncer:
+        from p2pfs.net.udp_announcer import UdpAnnouncer
+
+        if self._udp is None:
+            self._udp = UdpAnnouncer(local=self._local)
+        return self._udp
+
+
+def _is_udp(url: str) -> bool:
+    return url[:6].lower() == "udp://"
+
+
+def _no_answer(url: str, error: NetworkError) -> TrackerError:
+    return TrackerError(
+        f"tracker {_shown(url)} did not answer: {error}; check that it runs, and its host and port"
+    )
 
 
 def _shown(url: str) -> str:
     head = url.partition("?")[0]
     scheme, mark, rest = head.partition("://")
     return printable(f"{scheme}{mark}{rest.rpartition('@')[2]}", 200)
-
-
-def _status(answer: HttpResponse) -> str:
-    return "" if answer.status == 200 else f"HTTP status {answer.status}, "

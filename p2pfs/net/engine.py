@@ -80,7 +80,7 @@ class Client:
         self._bind = bind
         self._rates = (up_limit, down_limit)
         self._rng = random.Random(os.urandom(16))
-        self._key = os.urandom(4).hex().encode()
+        self._key = b"%08X" % int.from_bytes(os.urandom(4), "big")
         self._torrents: dict[bytes, Torrent] = {}
         self._turns: deque[Torrent] = deque()  # those that have peers
         self._connections: set[Connection] = set()

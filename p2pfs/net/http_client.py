@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfs.errors import NetworkError
-from p2pfs.net.addresses import Reach, check_target, reach_of
+from p2pfs.net.addresses import Reach, reach_of, resolve
 
 if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-__all__ = ["HttpClient", "HttpResponse", "printable"]
+__all__ = ["HttpClient", "HttpResponse", "printable", "reason_for"]
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -116,7 +116,7 @@ class HttpClient:
                 raise NetworkError(f"no connection within {_CONNECT_SECONDS:g} s") from None
             raise NetworkError(f"no complete answer within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
-            raise NetworkError(_reason(error)) from error
+            raise NetworkError(reason_for(error)) from error
         raise NetworkError(f"more than {MAX_REDIRECTS} redirects")
 
     @contextlib.asynccontextmanager
@@ -136,31 +136,11 @@ class HttpClient:
 
 async def _resolve(target: URL, *, trusted: bool, local: bool) -> list[tuple[str, int]]:
     """The addresses that `target` may be asked at, each with its family."""
-    host = target.raw_host
     if target.scheme not in ("http", "https"):
         raise NetworkError(f"only http and https can be asked, not {printable(target.scheme)!r}")
-    if not host or not host.isascii() or target.port is None:
-        raise NetworkError("the URL names no host that can be used")
-    if not trusted and "xn--" in host:
-        raise NetworkError(f"the internationalised name {printable(host)} is not trusted")
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, target.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise NetworkError(f"the name {printable(host)} cannot be resolved: {reason}") from error
-    allowed: list[tuple[str, int]] = []
-    refused: NetworkError | None = None
-    for family, _, _, _, address in found:
-        try:
-            check_target(str(address[0]), path=target.raw_path, trusted=trusted, local=local)
-        except NetworkError as error:
-            refused = error
-        else:
-            allowed.append((str(address[0]), int(family)))
-    if not allowed:
-        raise refused or NetworkError(f"the name {printable(host)} has no address")
-    return allowed
+    return await resolve(
+        target.raw_host, target.port, path=target.raw_path, trusted=trusted, local=local
+    )
 
 
 def _new_session(addresses: Sequence[tuple[str, int]], *, keep: bool) -> aiohttp.ClientSession:
@@ -232,7 +212,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _reason(error: Exception) -> str:
+def reason_for(error: Exception) -> str:
+    """Why a connection failed, in words."""
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ConnectionRefusedError):
         return "nothing listens there (connection refused)"

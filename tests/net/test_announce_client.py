@@ -160,7 +160,7 @@ async def test_a_tracker_that_is_not_there_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("udp://127.0.0.1:5/announce", "only http and https"),
+        ("udp://127.0.0.1/announce", "names no host"),
         ("http://169.254.169.254/announce", "never asked"),
         ("http://127.0.0.1:1/api/delete", "only ask for /announce"),
         ("wss://tracker.example/", "only http and https"),
