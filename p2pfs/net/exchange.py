@@ -10,11 +10,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from p2pfs.errors import NetworkError, StorageError
+from p2pfs.errors import NetworkError, P2pfsError, StorageError
 from p2pfs.formats.bitfield import Bitfield
-from p2pfs.formats.extension import MAX_RUN_LENGTH, ExtendedHandshake
+from p2pfs.formats.endpoint import pack_host
+from p2pfs.formats.extension import (
+    DONT_HAVE,
+    MAX_RUN_LENGTH,
+    UPLOAD_ONLY,
+    ExtendedHandshake,
+    offer,
+)
 from p2pfs.formats.peer_id import client_name
 from p2pfs.formats.wire import Handshake
 from p2pfs.geometry import BlockRequest, PeerId
@@ -24,7 +32,7 @@ from p2pfs.net.piece_writer import PieceWriter
 from p2pfs.net.readahead import ReadAhead
 from p2pfs.storage.assembler import Assembler
 from p2pfs.storage.pieces import PieceStore
-from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Learned, Store, Verify
+from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Heard, Learned, Store, Verify
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.session import Session
 from p2pfs.swarm.transfer import Transfer
@@ -107,8 +115,14 @@ class Exchange:
         self._geometry = store.metainfo.geometry
         self.info_hash = store.metainfo.torrent_id.v1
         self.peer_id = peer_id
+        self._listeners: dict[bytes, Callable[[Peer, bytes], None]] = {}
         self._introduction = ExtendedHandshake(
-            client=client_name(peer_id), port=port, reqq=MAX_QUEUED, run_length=MAX_RUN_LENGTH
+            client=client_name(peer_id),
+            port=port,
+            reqq=MAX_QUEUED,
+            run_length=MAX_RUN_LENGTH,
+            messages=offer(DONT_HAVE, UPLOAD_ONLY),
+            metadata_size=len(store.metainfo.info_bytes),
         )
         self.transfer = Transfer(self._geometry, store.verified.copy(), rng, wanted=wanted)
         self.connections: dict[Peer, Connection] = {}
@@ -119,6 +133,15 @@ class Exchange:
 
     def handshake(self) -> Handshake:
         return Handshake(self.info_hash, self.peer_id)
+
+    def listen(self, name: bytes, hear: Callable[[Peer, bytes], None]) -> None:
+        """Whoever joins from now on may send us messages called `name` (BEP 10).
+
+        `hear` is given the payload as it came; what it raises closes the connection.
+        """
+        self._listeners[name] = hear
+        messages = offer(DONT_HAVE, UPLOAD_ONLY, *self._listeners)
+        self._introduction = replace(self._introduction, messages=messages)
 
     # -- connections
 
@@ -142,7 +165,7 @@ class Exchange:
             outgoing=connection.outgoing,
         )
         self.connections[peer] = connection
-        self.transfer.join(peer, self._introduction)
+        self.transfer.join(peer, replace(self._introduction, your_ip=pack_host(host)))
         self._owner.peer_joined(connection, peer_id)
         self.push_soon()
         return peer
@@ -310,10 +333,21 @@ class Exchange:
             connection = self.connections.get(effect.peer)
             if connection is not None:
                 self._owner.peer_introduced(connection, effect.handshake)
+        elif isinstance(effect, Heard):
+            self._hear(effect)
         elif isinstance(effect, Completed):
             self._owner.completed()
         elif isinstance(effect, Close):
             self._close_peer(effect)
+
+    def _hear(self, effect: Heard) -> None:
+        connection = self.connections.get(effect.peer)
+        if connection is None:
+            return
+        try:
+            self._listeners[effect.name](effect.peer, effect.payload)
+        except P2pfsError as error:
+            connection.close(str(error))
 
     def _close_peer(self, effect: Close) -> None:
         peer = effect.peer

@@ -12,7 +12,7 @@ from p2pfs.formats.extension import ExtendedHandshake
 from p2pfs.geometry import BlockRequest
 from p2pfs.swarm.peer import Peer
 
-__all__ = ["Close", "Completed", "Effect", "Forget", "Learned", "Store", "Verify"]
+__all__ = ["Close", "Completed", "Effect", "Forget", "Heard", "Learned", "Store", "Verify"]
 
 
 class Store(NamedTuple):
@@ -54,8 +54,16 @@ class Learned(NamedTuple):
     handshake: ExtendedHandshake
 
 
+class Heard(NamedTuple):
+    """The peer sent a message of an extension that is not understood on this floor (BEP 10)."""
+
+    peer: Peer
+    name: bytes
+    payload: bytes
+
+
 class Completed(NamedTuple):
     """Every wanted piece is verified."""
 
 
-Effect = Store | Verify | Forget | Close | Learned | Completed
+Effect = Store | Verify | Forget | Close | Learned | Heard | Completed

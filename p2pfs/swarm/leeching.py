@@ -14,9 +14,9 @@ from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in
 from p2pfs.swarm.blame import Blame
 from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Store, Verify
+from p2pfs.swarm.events import BlockArrived
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.picker import LATE_AFTER, Picker, PieceState
-from p2pfs.swarm.session import BlockArrived
 
 __all__ = ["Leeching"]
 
@@ -76,6 +76,19 @@ class Leeching:
             peer.interesting += 1
             peer.session.set_interested(True)
             peer.retry_at = 0.0
+
+    def lost_by(self, peer: Peer, piece: int, lost: Sequence[BlockRequest]) -> None:
+        """`peer` has `piece` no more; `lost` are requests that it will not answer."""
+        if peer.joined_complete:  # it is counted piece by piece from here on
+            peer.joined_complete = False
+            self.picker.source_left(peer.session.peer_has, True)
+            self.picker.source_joined(peer.session.peer_has)
+        else:
+            self.picker.source_lost(piece)
+        if self.picker.is_needed(piece):
+            peer.interesting -= 1
+            peer.session.set_interested(peer.interesting > 0)
+        self._release(peer, lost)
 
     # -- requests
 

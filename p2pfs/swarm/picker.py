@@ -132,6 +132,10 @@ class Picker:
         """A source got `piece`. Sources that were complete at `source_joined` send none."""
         self._order.increase(piece)
 
+    def source_lost(self, piece: int) -> None:
+        """A source has `piece` no more; not for one that was complete at `source_joined`."""
+        self._order.decrease(piece)
+
     def source_left(self, has: Bitfield, joined_complete: bool) -> None:
         """The counterpart of `source_joined` and the `source_has` since."""
         if joined_complete:

@@ -7,29 +7,33 @@ reported as `requested` only for the exact (piece, begin, length) that was asked
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
 
 from p2pfs.errors import WireError
 from p2pfs.formats import extension, wire
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.extension import ExtendedHandshake
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in
+from p2pfs.swarm.events import (
+    BlockArrived,
+    BlockCancelled,
+    BlockRequested,
+    Breached,
+    Event,
+    Extended,
+    InterestChanged,
+    PeerBitfield,
+    PeerChoked,
+    PeerExtended,
+    PeerHave,
+    PeerLost,
+    PeerUnchoked,
+    PeerUploadOnly,
+)
 
-__all__ = [
-    "BlockArrived",
-    "BlockCancelled",
-    "BlockRequested",
-    "Breached",
-    "Event",
-    "InterestChanged",
-    "PeerBitfield",
-    "PeerChoked",
-    "PeerExtended",
-    "PeerHave",
-    "PeerUnchoked",
-    "Session",
-]
+__all__ = ["Session"]
 
 KEEP_ALIVE_AFTER: Final = 100.0
 """Seconds without sending before a keep-alive goes out."""
@@ -46,78 +50,6 @@ INTRODUCTIONS: Final = 8
 STRIKES: Final = 64
 """Harmless breaches (unasked blocks, requests that cannot be served) borne before closing."""
 
-
-class PeerHave(NamedTuple):
-    """The peer has one piece more."""
-
-    piece: int
-
-
-class PeerBitfield(NamedTuple):
-    """The peer said which pieces it has, `has`; each `PeerHave` after it adds one."""
-
-    has: Bitfield
-
-
-class PeerChoked(NamedTuple):
-    """The peer will not answer `lost` any more (BEP 3: choking discards requests)."""
-
-    lost: tuple[BlockRequest, ...]
-
-
-class PeerUnchoked(NamedTuple):
-    pass
-
-
-class PeerExtended(NamedTuple):
-    """What the peer said of itself (BEP 10); it may say more, or other things, later."""
-
-    handshake: ExtendedHandshake
-
-
-class InterestChanged(NamedTuple):
-    interested: bool
-
-
-class BlockRequested(NamedTuple):
-    """Inside the torrent and of legal length; whether we have it is not the session's business."""
-
-    block: BlockRequest
-
-
-class BlockCancelled(NamedTuple):
-    block: BlockRequest
-
-
-class Breached(NamedTuple):
-    """The peer broke the protocol and is to be dropped; the last event of its session."""
-
-    reason: str
-
-
-class BlockArrived(NamedTuple):
-    """`waited`: seconds since it was asked for; None when the request was taken back since.
-
-    `data` is only valid until the next `receive_data` of any session.
-    """
-
-    block: BlockRequest
-    data: memoryview
-    waited: float | None
-
-
-Event = (
-    PeerHave
-    | PeerBitfield
-    | PeerChoked
-    | PeerUnchoked
-    | PeerExtended
-    | InterestChanged
-    | BlockRequested
-    | BlockCancelled
-    | BlockArrived
-    | Breached
-)
 
 _UNCHOKED: Final = PeerUnchoked()
 
@@ -140,6 +72,8 @@ class Session:
         """Requests sent and not yet answered, and when each was sent."""
         self.owed = 0
         """Blocks of 16 KiB in `outstanding`."""
+        self.introduction = ExtendedHandshake()
+        """What the peer has said of itself so far (BEP 10)."""
         self.run_length = BLOCK_LENGTH
         """The longest request that both ends agreed on, in bytes."""
         self.last_received_at = now
@@ -150,6 +84,7 @@ class Session:
         self._taken_back: dict[BlockRequest, None] = {}
         self._strikes = 0
         self._introductions = 0
+        self._offered: dict[int, bytes] = {}  # what we said we understand, by our ids
         self._bitfield_allowed = True
         self._breached = False
 
@@ -209,9 +144,7 @@ class Session:
             case wire.Choke():
                 self.peer_choking = True
                 lost = tuple(self.outstanding)
-                self.outstanding.clear()
-                self.owed = 0
-                self._take_back(lost)
+                self._forget(lost)
                 return PeerChoked(lost)
             case wire.Interested() | wire.NotInterested():
                 interested = isinstance(message, wire.Interested)
@@ -236,19 +169,47 @@ class Session:
     def _receive_extended(self, message: wire.Extended) -> Event | None:
         if not self.extended:
             raise WireError("an extended message that was not negotiated")
-        if message.id != extension.HANDSHAKE_ID:
+        if message.id == extension.HANDSHAKE_ID:
+            return self._receive_introduction(message.payload)
+        name = self._offered.get(message.id)
+        if name is None:
             return None
+        if name == extension.DONT_HAVE:
+            return self._receive_dont_have(message.payload)
+        if name == extension.UPLOAD_ONLY:
+            return self._receive_upload_only(message.payload)
+        return Extended(name, message.payload)
+
+    def _receive_introduction(self, payload: bytes) -> Event | None:
         self._introductions += 1
         try:
-            handshake = extension.parse(message.payload)
+            self.introduction = extension.parse(payload, self.introduction)
         except WireError as error:
             self._strike(str(error))
             return None
         if self._introductions > INTRODUCTIONS:
             self._strike("extended handshakes")
-        self.run_length = handshake.run_length
-        self._decoder.max_block = max(self._decoder.max_block, handshake.run_length)
-        return PeerExtended(handshake)
+        self.run_length = self.introduction.run_length
+        self._decoder.max_block = max(self._decoder.max_block, self.run_length)
+        return PeerExtended(self.introduction)
+
+    def _receive_dont_have(self, payload: bytes) -> Event | None:
+        piece = int.from_bytes(payload, "big")
+        if len(payload) != 4 or piece >= self.geometry.piece_count:
+            self._strike("pieces taken back that do not exist")
+            return None
+        if not self.peer_has.discard(piece):
+            return None
+        lost = tuple(block for block in self.outstanding if block.piece == piece)
+        self._forget(lost)
+        return PeerLost(piece, lost)
+
+    def _receive_upload_only(self, payload: bytes) -> Event | None:
+        upload_only = payload[:1] > b"\0"
+        if upload_only == self.introduction.upload_only:
+            return None
+        self.introduction = replace(self.introduction, upload_only=upload_only)
+        return PeerUploadOnly(upload_only)
 
     def _receive_request(self, block: BlockRequest) -> Event | None:
         if block.length > self.run_length or not self.geometry.contains(block):
@@ -280,8 +241,32 @@ class Session:
     def send_extended_handshake(self, handshake: ExtendedHandshake) -> None:
         """Say what we are; nothing is sent to a peer without the extension protocol."""
         if self.extended:
+            self._offered = {number: name for name, number in handshake.messages.items()}
             payload = extension.encode(handshake)
             self._out.append(wire.encode_extended(extension.HANDSHAKE_ID, payload))
+
+    @property
+    def peer_extensions(self) -> Mapping[bytes, int]:
+        """The extended messages that the peer understands now, by name: its ids for them."""
+        return self.introduction.messages
+
+    def send_extended(self, name: bytes, payload: bytes) -> bool:
+        """Send the message called `name`; False, and nothing sent, unless the peer takes it."""
+        number = self.peer_extensions.get(name)
+        if number is None:
+            return False
+        self._out.append(wire.encode_extended(number, payload))
+        return True
+
+    def send_upload_only(self, upload_only: bool) -> None:
+        """Say that we want nothing (any more), or something again (BEP 21)."""
+        if self.extended and not self.send_extended(extension.UPLOAD_ONLY, bytes((upload_only,))):
+            payload = extension.encode_upload_only(upload_only)
+            self._out.append(wire.encode_extended(extension.HANDSHAKE_ID, payload))
+
+    def send_dont_have(self, piece: int) -> bool:
+        """Take a piece back that the peer was told of (BEP 54); False if it cannot hear that."""
+        return self.send_extended(extension.DONT_HAVE, piece.to_bytes(4, "big"))
 
     def send_have(self, piece: int) -> None:
         self._out.append(wire.encode_have(piece))
@@ -313,15 +298,17 @@ class Session:
 
     def cancel(self, blocks: Iterable[BlockRequest]) -> None:
         """Take requests back."""
-        cancelled = [block for block in blocks if self.outstanding.pop(block, None) is not None]
-        self.owed -= sum(map(blocks_in, cancelled))
-        self._take_back(cancelled)
+        cancelled = [block for block in blocks if block in self.outstanding]
         if cancelled:
+            self._forget(cancelled)
             self._out.append(wire.encode_cancels(cancelled))
 
-    def _take_back(self, blocks: Iterable[BlockRequest]) -> None:
-        """`blocks` may be on their way all the same, which is no breach."""
+    def _forget(self, blocks: Iterable[BlockRequest]) -> None:
+        """Outstanding `blocks` are not expected any more; they may be on their way all the same."""
         taken_back = self._taken_back
+        for block in blocks:
+            del self.outstanding[block]
+            self.owed -= blocks_in(block)
         taken_back.update(dict.fromkeys(blocks))
         while len(taken_back) > TAKEN_BACK:
             del taken_back[next(iter(taken_back))]

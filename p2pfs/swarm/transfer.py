@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from p2pfs.errors import WireError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.extension import ExtendedHandshake
 from p2pfs.geometry import Geometry
-from p2pfs.swarm.effects import Close, Effect, Learned
-from p2pfs.swarm.leeching import Leeching
-from p2pfs.swarm.peer import Peer
-from p2pfs.swarm.serving import Serving
-from p2pfs.swarm.session import (
+from p2pfs.swarm.effects import Close, Effect, Heard, Learned
+from p2pfs.swarm.events import (
     BlockArrived,
     BlockCancelled,
     BlockRequested,
     Breached,
     Event,
+    Extended,
     InterestChanged,
     PeerBitfield,
     PeerChoked,
     PeerExtended,
     PeerHave,
+    PeerLost,
     PeerUnchoked,
+    PeerUploadOnly,
 )
+from p2pfs.swarm.leeching import Leeching
+from p2pfs.swarm.peer import Peer
+from p2pfs.swarm.serving import Serving
 
 __all__ = ["Transfer"]
 
@@ -71,7 +75,7 @@ class Transfer:
         self.leeching.joined(peer)
         self.serving.joined(peer)
         peer.session.send_bitfield(self.have)
-        peer.session.send_extended_handshake(introduction)
+        peer.session.send_extended_handshake(replace(introduction, upload_only=self.finished))
 
     def leave(self, peer: Peer, now: float) -> None:
         """The connection is gone; what it owed is asked of others at once."""
@@ -104,6 +108,13 @@ class Transfer:
             elif isinstance(event, PeerExtended):
                 peer.pipeline.limit(event.handshake.reqq)
                 leeching.effects.append(Learned(peer, event.handshake))
+                self._close_if_redundant(peer)
+            elif isinstance(event, Extended):
+                leeching.effects.append(Heard(peer, event.name, event.payload))
+            elif isinstance(event, PeerLost):
+                leeching.lost_by(peer, event.piece, event.lost)
+            elif isinstance(event, PeerUploadOnly):
+                self._close_if_redundant(peer)
             elif isinstance(event, Breached):
                 leeching.effects.append(Close(peer, event.reason))
             else:
@@ -122,6 +133,8 @@ class Transfer:
         self.leeching.verified(piece, digests)
         if self.finished:
             for peer in self.peers:
+                if not self.have.complete:  # who is complete is known to want nothing
+                    peer.session.send_upload_only(True)
                 self._close_if_redundant(peer)
         self.leeching.refill(now)
 
@@ -133,10 +146,11 @@ class Transfer:
     def lost(self, piece: int) -> None:
         """A verified piece is no longer what it was on disk: it is not served again.
 
-        The protocol has no word for that (BEP 54 aside), so peers that were told of it
-        get no answer to requests for it.
+        Peers that understand it are told (BEP 54); the others get no answer to requests for it.
         """
         if self.have.discard(piece):
+            for peer in self.peers:
+                peer.session.send_dont_have(piece)
             self.leeching.picker.lost(piece)
             self.serving.lost(piece)
 
@@ -156,5 +170,13 @@ class Transfer:
         self.leeching.tick(now)
 
     def _close_if_redundant(self, peer: Peer) -> None:
-        if self.finished and self.have.complete and peer.session.peer_has.complete:
-            self.leeching.effects.append(Close(peer, "both ends are complete", redundant=True))
+        if not self.finished:
+            return
+        session = peer.session
+        if self.have.complete and session.peer_has.complete:
+            reason = "both ends are complete"
+        elif session.introduction.upload_only:
+            reason = "neither end wants anything"
+        else:
+            return
+        self.leeching.effects.append(Close(peer, reason, redundant=True))

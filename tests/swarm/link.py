@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2pfs.geometry import BlockRequest, Geometry
-from p2pfs.swarm.session import Event, Session
+from p2pfs.swarm.events import Event
+from p2pfs.swarm.session import Session
 
 Content = Callable[[BlockRequest], bytes]
 

@@ -10,17 +10,12 @@ from p2pfs.formats import wire
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
 from p2pfs.swarm.effects import Close, Completed, Forget, Store, Verify
+from p2pfs.swarm.events import BlockArrived, PeerBitfield, PeerChoked, PeerHave
 from p2pfs.swarm.leeching import Leeching
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.picker import STALE_AFTER, PieceState
 from p2pfs.swarm.pipeline import SNUB_AFTER
-from p2pfs.swarm.session import (
-    BlockArrived,
-    PeerBitfield,
-    PeerChoked,
-    PeerHave,
-    Session,
-)
+from p2pfs.swarm.session import Session
 
 BLOCKS = 4
 RIGHT = [b"1", b"2", b"3", b"4"]  # digests of the four blocks of a piece

@@ -8,9 +8,10 @@ from p2pfs.formats import wire
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
 from p2pfs.swarm.choker import RECHOKE_EVERY
+from p2pfs.swarm.events import BlockCancelled, BlockRequested, InterestChanged
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.serving import Serving
-from p2pfs.swarm.session import BlockCancelled, BlockRequested, InterestChanged, Session
+from p2pfs.swarm.session import Session
 
 PIECES = 8
 GEOMETRY = Geometry(PIECES * 2 * BLOCK_LENGTH, 2 * BLOCK_LENGTH)

@@ -7,26 +7,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfs.errors import WireError
-from p2pfs.formats import extension, wire
+from p2pfs.formats import bencode, extension, wire
 from p2pfs.formats.bitfield import Bitfield
-from p2pfs.formats.extension import ExtendedHandshake
+from p2pfs.formats.extension import UT_METADATA, UT_PEX, ExtendedHandshake
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
-from p2pfs.swarm.session import (
-    KEEP_ALIVE_AFTER,
-    SILENCE_LIMIT,
-    STRIKES,
+from p2pfs.swarm.events import (
     BlockArrived,
     BlockCancelled,
     BlockRequested,
     Breached,
+    Extended,
     InterestChanged,
     PeerBitfield,
     PeerChoked,
     PeerExtended,
     PeerHave,
+    PeerLost,
     PeerUnchoked,
-    Session,
+    PeerUploadOnly,
 )
+from p2pfs.swarm.session import KEEP_ALIVE_AFTER, SILENCE_LIMIT, STRIKES, Session
 from tests.swarm.link import Pair, output, pattern
 
 GEOMETRY = Geometry(10 * 4 * BLOCK_LENGTH - 100, 4 * BLOCK_LENGTH)  # 10 pieces, the last shorter
@@ -348,8 +348,87 @@ def test_an_extended_message_that_was_not_negotiated_is_a_breach():
     assert "not negotiated" in breach(session(extended=False), wire.encode_extended(0, b"de"))
 
 
-def test_extended_messages_with_unknown_ids_are_ignored():
-    assert session().receive_data(wire.encode_extended(9, b"anything"), 0.0) == []
+def test_extended_messages_that_we_did_not_offer_are_ignored():
+    peer = session()
+    peer.send_extended_handshake(ExtendedHandshake(messages=extension.offer(UT_METADATA)))
+
+    for number in (2, 3, 4, 9, 255):
+        assert peer.receive_data(wire.encode_extended(number, b"anything"), 0.0) == []
+
+
+def test_an_extended_message_is_sent_by_the_receivers_id_and_told_by_its_name(pair):
+    hello = ExtendedHandshake(messages={UT_METADATA: 200, UT_PEX: 7})
+    pair.two.send_extended_handshake(hello)
+    pair.pass_on(pair.two)
+    assert pair.one.peer_extensions == hello.messages
+
+    assert pair.one.send_extended(UT_METADATA, b"payload")
+    assert pair.one.send_extended(UT_PEX, b"")
+
+    assert pair.pass_on(pair.one) == [Extended(UT_METADATA, b"payload"), Extended(UT_PEX, b"")]
+
+
+def test_what_a_peer_does_not_understand_is_not_sent_to_it(pair):
+    for messages in ({}, {UT_METADATA: 3}, {UT_METADATA: 0}):
+        payload = bencode.encode({b"m": messages})
+        pair.one.receive_data(wire.encode_extended(0, payload), 0.0)
+        assert pair.one.send_extended(UT_METADATA, b"x") == (messages == {UT_METADATA: 3})
+
+    assert output(pair.one) == wire.encode_extended(3, b"x")
+
+
+def test_each_connection_has_ids_of_its_own():
+    one, two = session(), session()
+    for peer, number in ((one, 1), (two, 2)):
+        hello = ExtendedHandshake(messages={UT_PEX: number})
+        peer.receive_data(wire.encode_extended(0, extension.encode(hello)), 0.0)
+
+    assert (one.peer_extensions, two.peer_extensions) == ({UT_PEX: 1}, {UT_PEX: 2})
+
+
+def test_wanting_nothing_any_more_is_told_by_a_message_or_by_another_handshake(pair):
+    for messages in ({}, extension.offer(extension.UPLOAD_ONLY)):
+        pair.two.send_extended_handshake(ExtendedHandshake(messages=messages))
+        pair.pass_on(pair.two)
+        pair.one.send_upload_only(True)
+        pair.one.send_upload_only(False)
+
+    events = pair.pass_on(pair.one)
+
+    assert [event.handshake.upload_only for event in events[:2]] == [True, False]
+    assert events[2:] == [PeerUploadOnly(True), PeerUploadOnly(False)]
+    assert not pair.two.introduction.upload_only
+
+
+def test_pieces_that_a_peer_takes_back_are_not_expected_of_it(pair):
+    pair.one.send_extended_handshake(
+        ExtendedHandshake(messages=extension.offer(extension.DONT_HAVE))
+    )
+    pair.pass_on(pair.one)
+    pair.two.send_have(3)
+    pair.pass_on(pair.two)
+    pair.one.request([FIRST, LAST], 0.0)
+
+    assert pair.two.send_dont_have(3)
+    assert pair.two.send_dont_have(4)
+    pair.two.send_block(FIRST)
+
+    assert pair.pass_on(pair.two) == [
+        PeerLost(3, (FIRST,)),
+        BlockArrived(FIRST, pattern(FIRST), None),
+    ]
+    assert list(pair.one.outstanding) == [LAST]
+    assert pair.one.peer_has.count == 0
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0\0\0", b"\0\0\0\0\0", b"\0\0\0\x0a", b"\xff" * 4])
+def test_pieces_taken_back_that_do_not_exist_are_borne_so_many_times(payload):
+    peer = session()
+    peer.send_extended_handshake(ExtendedHandshake(messages=extension.offer(extension.DONT_HAVE)))
+    message = wire.encode_extended(extension.IDS[extension.DONT_HAVE], payload)
+
+    assert peer.receive_data(message * STRIKES, 0.0) == []
+    assert "taken back" in breach(peer, message)
 
 
 def test_a_senseless_extended_handshake_is_borne_so_many_times():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from p2pfs.formats import extension, wire
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.extension import ExtendedHandshake
 from p2pfs.geometry import BLOCK_LENGTH, Geometry
-from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Learned, Store, Verify
+from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Heard, Learned, Store, Verify
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.session import SILENCE_LIMIT, Session
 from p2pfs.swarm.transfer import Transfer
@@ -37,10 +38,10 @@ class Side:
         self.seen: list[Effect] = []
         self.stored: dict[int, bytearray] = {}
 
-    def join(self, number: int = 1, now: float = 0.0) -> Peer:
+    def join(self, number: int = 1, now: float = 0.0, hello: ExtendedHandshake = HELLO) -> Peer:
         session = Session(GEOMETRY, now, extended=True)
         peer = Peer(session, ("10.0.0.1", number), b"%020d" % number, now)
-        self.transfer.join(peer, HELLO)
+        self.transfer.join(peer, hello)
         return peer
 
     def hear(self, peer: Peer, data: bytes, now: float) -> None:
@@ -157,6 +158,37 @@ def test_a_partial_seeder_gives_what_it_has_and_is_kept():
     assert not leecher.transfer.peers[0].session.am_interested
 
 
+def test_two_that_want_nothing_part_though_neither_has_everything():
+    one, two = Side("**    ", wanted="      "), Side("   *  ", wanted="      ")
+    Meeting(one, two).talk(0.25)
+
+    closes = [effect for side in (one, two) for effect in side.effects(Close)]
+    assert closes
+    assert all((c.redundant, c.reason) == (True, "neither end wants anything") for c in closes)
+
+
+def test_whoever_got_all_that_it_wanted_parts_from_those_who_want_nothing():
+    partial, leecher = Side("**    ", wanted="      "), Side("      ", wanted="**    ")
+    Meeting(partial, leecher).talk()
+
+    assert leecher.transfer.finished
+    assert [effect.reason for effect in leecher.effects(Close)] == ["neither end wants anything"]
+    assert leecher.transfer.peers == []
+
+
+def test_whoever_got_all_that_it_wanted_says_so_unless_it_has_everything():
+    some, all_but_one = Side("      ", wanted="*     "), Side(" *****")
+    for side, told in ((some, 1), (all_but_one, 0)):
+        giver, other = side.join(1), side.join(2)
+        side.hear(giver, wire.encode_bitfield(b"\x80") + wire.UNCHOKE, 0.0)
+        for block in list(giver.session.outstanding):
+            side.hear(giver, wire.block_header(block) + pattern(block), 0.0)
+
+        assert side.transfer.finished
+        said = output(other.session)
+        assert said.count(extension.encode_upload_only(True)) == told
+
+
 def test_only_what_is_wanted_is_fetched():
     seeder, leecher = Side("******"), Side("      ", wanted=" * *  ")
     Meeting(seeder, leecher).talk()
@@ -169,7 +201,19 @@ def test_each_hears_who_the_other_is():
     one, two = Side("******"), Side("      ")
     Meeting(one, two).talk(0.25)
 
-    assert [effect.handshake for effect in two.effects(Learned)] == [HELLO]
+    assert [effect.handshake for effect in one.effects(Learned)] == [HELLO]
+    assert [effect.handshake for effect in two.effects(Learned)] == [
+        replace(HELLO, upload_only=True)
+    ]
+
+
+def test_messages_of_extensions_are_passed_on_with_their_name():
+    side = Side("      ")
+    peer = side.join(hello=replace(HELLO, messages=extension.offer(extension.UT_PEX)))
+
+    side.hear(peer, wire.encode_extended(extension.IDS[extension.UT_PEX], b"de"), 0.0)
+
+    assert side.effects(Heard) == [Heard(peer, extension.UT_PEX, b"de")]
 
 
 def test_a_peer_that_queues_few_requests_is_asked_for_few():
@@ -299,6 +343,40 @@ def test_a_piece_that_was_lost_is_neither_served_nor_fetched():
     assert seeder.transfer.serving.serve(peer, lambda piece: True) == 0
     assert not seeder.transfer.have[0]
     assert seeder.transfer.finished
+
+
+def test_who_understands_it_is_told_of_a_piece_that_was_lost():
+    side = Side("******", wanted="      ")
+    plain, knowing = side.join(1), side.join(2)
+    hello = extension.encode(ExtendedHandshake(messages={extension.DONT_HAVE: 77}))
+    side.hear(knowing, wire.encode_extended(0, hello), 0.0)
+    for peer in (plain, knowing):
+        output(peer.session)
+
+    side.transfer.lost(2)
+
+    assert output(knowing.session) == wire.encode_extended(77, b"\0\0\0\2")
+    assert not plain.session.has_data_to_send
+
+
+def test_a_piece_that_a_complete_peer_lost_is_not_asked_of_it():
+    hello = replace(HELLO, messages=extension.offer(extension.DONT_HAVE))
+    side = Side("      ")
+    seeder, other = side.join(1, hello=hello), side.join(2, hello=hello)
+    for peer in (seeder, other):
+        side.hear(peer, wire.encode_bitfield(b"\xfc"), 0.0)
+    for piece in (b"\1", b"\1", b"\4"):
+        lost = wire.encode_extended(extension.IDS[extension.DONT_HAVE], b"\0\0\0" + piece)
+        side.hear(seeder, lost, 0.0)
+
+    picker = side.transfer.leeching.picker
+    assert [picker.availability(piece) for piece in range(6)] == [2, 1, 2, 2, 1, 2]
+    assert (seeder.interesting, other.interesting) == (4, 6)
+    side.hear(seeder, wire.UNCHOKE, 0.0)
+    assert {1, 4}.isdisjoint(block.piece for block in seeder.session.outstanding)
+    side.hear(seeder, wire.encode_have(1), 0.0)
+    side.transfer.leave(seeder, 0.0)
+    assert [picker.availability(piece) for piece in range(6)] == [1] * 6
 
 
 def test_a_piece_lost_while_in_progress_is_forgotten():
