@@ -12,8 +12,9 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2pfs.cli import views
-from p2pfs.cli.screen import JsonScreen, Screen
+from p2pfs.cli import listed_views
+from p2pfs.cli.json_screen import JsonScreen
+from p2pfs.cli.screen import Screen
 from p2pfs.cli.session import Session
 from p2pfs.cli.text import printable
 
@@ -82,7 +83,7 @@ class LineFront:
         self.screen.write(text)
 
     def choices(self, candidates: Sequence[Listed]) -> None:
-        self.say(views.choices_table(candidates, colour=self.screen.colour))
+        self.say(listed_views.choices_table(candidates, colour=self.screen.colour))
 
     async def ask(self, prompt: str) -> str | None:
         self.screen.ask(prompt)
@@ -96,6 +97,8 @@ class LineFront:
         """The next line; None when no more can come."""
         while not self._lines:
             if self._ended:
+                if self._reader is not None and self._reader.done():
+                    self._reader.result()  # a fault of the console is no end of the input
                 return None
             self._came.clear()
             await self._came.wait()

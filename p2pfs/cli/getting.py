@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,8 +32,8 @@ from p2pfs.cli.run import error_text, run_async, start_logging
 from p2pfs.cli.screen import open_screen
 from p2pfs.cli.text import check_words, printable
 from p2pfs.cli.units import rate_option
-from p2pfs.cli.views import SHORT_HASH
-from p2pfs.errors import CatalogueError, P2pfsError
+from p2pfs.cli.wanted import Found, find_wanted
+from p2pfs.errors import P2pfsError
 
 if TYPE_CHECKING:
     from p2pfs.cli.screen import Screen
@@ -42,15 +41,13 @@ if TYPE_CHECKING:
     from p2pfs.net.engine import Client, Torrent
     from p2pfs.net.index_client import IndexClient, Listed
 
-__all__ = ["Found", "find_wanted", "get"]
+__all__ = ["get"]
 
 RUNNING = 8
 """Downloads that run at the same time."""
 
 KEPT = 32
 """Complete downloads that go on being served while others run."""
-
-_WILD = frozenset("*?[")
 
 
 def get(
@@ -108,111 +105,6 @@ def get(
             return code
 
     run_async(work, screen.finish)
-
-
-@dataclass
-class Found:
-    """What the words of a command line stand for: `wanted` by info hash, and what is wrong.
-
-    `data` holds the .torrent files that were fetched to find out. `notes` are for the user.
-    """
-
-    wanted: dict[str, str] = field(default_factory=dict)
-    data: dict[str, bytes] = field(default_factory=dict)
-    failures: dict[str, P2pfsError] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def summary(self) -> str:
-        """What is going to be fetched, in a phrase."""
-        names = list(self.wanted.values())
-        return f"fetching {names[0]}" if len(names) == 1 else f"fetching {len(names)} files"
-
-
-async def find_wanted(index: IndexClient, words: Iterable[str]) -> Found:
-    """Look the words up at the index: names first, then folders, then patterns.
-
-    Raises `TrackerError` when the index is not there; a word that nothing is found for is
-    among the failures.
-    """
-    found = Found()
-    for word in words:
-        try:
-            await _find(index, word, found)
-        except CatalogueError as error:
-            found.failures[word] = error
-    return found
-
-
-async def _find(index: IndexClient, word: str, found: Found) -> None:
-    from p2pfs.net.index_client import UnknownError
-
-    if not word.strip("/"):
-        raise CatalogueError(f"{word!r} is no name: p2pfs ls lists the names that there are")
-    folder = word.rstrip("/") + "/"
-    if word == folder and await _find_below(index, folder, found):
-        return
-    try:
-        await _find_named(index, word.rstrip("/"), found)
-    except UnknownError:
-        if word != folder and await _find_below(index, folder, found):
-            return
-        if _WILD.isdisjoint(word):
-            raise
-        matching = await index.list(word, everything=True)
-        if not matching:
-            raise CatalogueError(f"{index.where}: no name matches {printable(word)!r}") from None
-        _take(word, matching, found)
-
-
-async def _find_named(index: IndexClient, word: str, found: Found) -> None:
-    from p2pfs.formats.metainfo import parse
-
-    data = await index.fetch(word)
-    torrent = parse(data)
-    info_hash = str(torrent.torrent_id)
-    found.wanted[info_hash] = torrent.shared_name
-    found.data[info_hash] = data
-
-
-async def _find_below(index: IndexClient, folder: str, found: Found) -> bool:
-    """Want what is listed below `folder`, which ends with a slash; whether there is any."""
-    listed = await index.list(_literally(folder) + "*", everything=True)
-    below = [one for one in listed if one.name.startswith(folder)]
-    gone = sum(not one.live for one in below)
-    if 0 < gone < len(below):
-        found.notes.append(f"{folder}: {gone} of {len(below)} names are left out: {_GONE}")
-    if below:
-        _take(folder, below, found)
-    return bool(below)
-
-
-_GONE = "nobody has them at the moment"
-
-
-def _take(word: str, listed: Sequence[Listed], found: Found) -> None:
-    """Want what is alive of the list; two contents of one name are the user's to choose from."""
-    from p2pfs.net.index_client import AmbiguousError
-
-    names: dict[str, list[Listed]] = {}
-    for one in listed:
-        if one.live:
-            names.setdefault(one.name, []).append(one)
-    if not names:
-        raise CatalogueError(f"{len(listed)} names match {printable(word)!r}, but {_GONE}")
-    for name in sorted(names):
-        several = names[name]
-        if len(several) > 1:
-            choices = ", ".join(f"{name}@{one.info_hash[:SHORT_HASH]}" for one in several)
-            found.failures[name] = AmbiguousError(
-                f"{printable(name)!r} means several contents; ask for one of: {choices}", several
-            )
-        else:
-            found.wanted.setdefault(several[0].info_hash, name)
-
-
-def _literally(text: str) -> str:
-    """A pattern that matches `text` alone."""
-    return "".join(f"[{mark}]" if mark in _WILD else mark for mark in text)
 
 
 class _Failed(P2pfsError):

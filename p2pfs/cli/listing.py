@@ -93,14 +93,14 @@ async def list_all(
 
 
 def _print_objects(found: Sequence[Listed]) -> None:
-    from p2pfs.cli.views import listed_object
+    from p2pfs.cli.listed_views import listed_object
 
     for one in found:
         emit("listed", **listed_object(one))
 
 
 def _print_table(found: Sequence[Listed]) -> None:
-    from p2pfs.cli.views import listed_table
+    from p2pfs.cli.listed_views import listed_table
 
     columns = None
     if sys.stdout.isatty():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from p2pfs.cli.json_screen import JsonScreen
 from p2pfs.cli.options import (
     Bind,
     DownLimit,
@@ -28,8 +29,8 @@ from p2pfs.cli.options import (
     Verbose,
 )
 from p2pfs.cli.run import at_once, run_async, start_logging
-from p2pfs.cli.screen import JsonScreen, open_screen
-from p2pfs.cli.text import printable
+from p2pfs.cli.screen import open_screen
+from p2pfs.cli.text import counted, printable
 from p2pfs.cli.units import rate_option
 from p2pfs.errors import StorageError, UsageError
 
@@ -184,7 +185,7 @@ async def _ask_id(front: LineFront) -> int:
 
 async def _run(setting: _Setting, screen: Screen, front: LineFront, wanted: int | None) -> None:
     from p2pfs.cli.finding import locate
-    from p2pfs.cli.serving import counted, open_node
+    from p2pfs.cli.serving import open_node
     from p2pfs.net.engine import Client
     from p2pfs.storage.sharing import FolderSource
 

@@ -1,18 +1,17 @@
-"""What a running command says, as plain lines or as JSON objects.
+"""What a running command says, and the plain lines of one.
 
-Invariant: a screen without a terminal never writes an escape code; with `--json` standard
-output holds one object a line, each with its `event`, and the last one is `final`.
+Invariant: a screen without a terminal never writes an escape code, and every kind of screen
+is told the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from p2pfs.cli import views
+from p2pfs.cli import listed_views, views
 from p2pfs.cli.text import printable, write_out
 from p2pfs.cli.units import format_duration, format_rate, format_size
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from p2pfs.net.index_client import Listed
     from p2pfs.net.progress import PeerInfo, Progress
 
-__all__ = ["COMMANDS", "JsonScreen", "PlainScreen", "Screen", "address_text", "open_screen"]
+__all__ = ["COMMANDS", "PlainScreen", "Screen", "address_text", "open_screen"]
 
 COMMANDS = {
     "prog": "progress, and what came from whom",
@@ -209,7 +208,7 @@ class PlainScreen(Screen):
         self.write_error(f"p2pfs: {printable(name)}: {printable(error)}")
 
     def choices(self, candidates: Sequence[Listed]) -> None:
-        self.write_error(views.choices_table(candidates, colour=self.colour))
+        self.write_error(listed_views.choices_table(candidates, colour=self.colour))
 
     def finish(self, code: int, error: str | None) -> None:
         for progress in self.latest:
@@ -217,90 +216,11 @@ class PlainScreen(Screen):
                 self.write(views.upload_line(progress))
 
 
-class JsonScreen(Screen):
-    """One JSON object a line, ASCII only, so that no text in it can steer a terminal."""
-
-    def __init__(self, role: str) -> None:
-        super().__init__(role)
-        self._seconds: dict[str, float] = {}
-
-    def event(self, event: str, **fields: Any) -> None:
-        """Write one object."""
-        self.write(json.dumps({"event": event, **fields}))
-
-    def ready(self, addresses: Sequence[tuple[str, int]], **detail: Any) -> None:
-        self.event(
-            "ready",
-            role=self.role,
-            port=addresses[0][1] if addresses else None,
-            addresses=[address_text(address) for address in addresses],
-            **detail,
-        )
-
-    def note(self, text: str) -> None:
-        self.event("note", text=text)
-
-    def progress(self, all_progress: Sequence[Progress], now: float) -> None:
-        self.latest = all_progress
-        self.report(all_progress)
-
-    def report(self, all_progress: Sequence[Progress]) -> None:
-        for progress in all_progress:
-            self.event("progress", **views.progress_object(progress))
-
-    def peers(self, peers: Sequence[tuple[Progress, PeerInfo]]) -> None:
-        self.event("peers", peers=[views.peer_object(p.name, peer) for p, peer in peers])
-
-    def help(self) -> None:
-        self.event("help", commands=COMMANDS)
-
-    def missing(self, progress: Progress) -> None:
-        found = views.progress_object(progress)
-        self.event(
-            "missing",
-            name=progress.name,
-            pieces=found["missing"],
-            count=found["missing_count"],
-            asked=progress.asked,
-        )
-
-    def complete(self, progress: Progress, path: Path, seconds: float) -> None:
-        self.paths[progress.name] = path
-        self._seconds[progress.name] = seconds
-        self.event(
-            "complete",
-            name=progress.name,
-            path=path.as_posix(),
-            bytes=progress.bytes_total,
-            seconds=round(seconds, 3),
-        )
-
-    def failed(self, name: str, error: str, candidates: Sequence[Listed] = ()) -> None:
-        found = [views.listed_object(one) for one in candidates]
-        self.event("failed", name=name, error=error, candidates=found)
-
-    def finish(self, code: int, error: str | None) -> None:
-        torrents = []
-        for progress in self.latest:
-            found = views.progress_object(progress)
-            path = self.paths.get(progress.name)
-            found["path"] = None if path is None else path.as_posix()
-            found["seconds"] = self._seconds.get(progress.name)
-            torrents.append(found)
-        messages = [success_line(name, path) for name, path in self.paths.items()]
-        self.event(
-            "final",
-            ok=code == 0,
-            exit_code=code,
-            error=error,
-            message="; ".join(messages) or None,
-            torrents=torrents,
-        )
-
-
 def open_screen(role: str, *, as_json: bool, console: bool = True) -> Screen:
     """The screen for this process: JSON, the live console in a terminal, or plain lines."""
     if as_json:
+        from p2pfs.cli.json_screen import JsonScreen
+
         return JsonScreen(role)
     if console:
         from p2pfs.cli.stdin import is_interactive

@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from p2pfs.cli.screen import JsonScreen, Screen
-from p2pfs.cli.text import printable
+from p2pfs.cli.json_screen import JsonScreen
+from p2pfs.cli.screen import Screen
+from p2pfs.cli.text import counted, printable
 
 if TYPE_CHECKING:
     from p2pfs.cli.finding import Located
@@ -23,16 +24,11 @@ if TYPE_CHECKING:
     from p2pfs.storage.hash_cache import HashCache
     from p2pfs.storage.sharing import Source
 
-__all__ = ["Serving", "counted", "open_node"]
+__all__ = ["Serving", "open_node"]
 
 _STATUS_EVERY = 1.0
 _PATIENCE = 2.0
 """Seconds until a start that takes its time is explained."""
-
-
-def counted(number: int, word: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pfs.cli.json_screen import JsonScreen
 from p2pfs.cli.options import (
     Bind,
     IndexPort,
@@ -26,8 +27,8 @@ from p2pfs.cli.options import (
     Verbose,
 )
 from p2pfs.cli.run import run_async, start_logging
-from p2pfs.cli.screen import JsonScreen, address_text, open_screen
-from p2pfs.cli.text import check_words, printable, quoted
+from p2pfs.cli.screen import address_text, open_screen
+from p2pfs.cli.text import check_words, counted, printable, quoted
 from p2pfs.cli.units import rate_option
 from p2pfs.errors import ListenError, StorageError
 
@@ -168,6 +169,8 @@ def command_elsewhere(names: Sequence[str], where: str, *, alone: bool) -> str:
     if not names or len(names) > _NAMED:
         return f"p2pfs ls {where}"
     words = " ".join(quoted(printable(name)) for name in names)
+    if any(name.startswith("-") for name in names):  # no option, though it looks like one
+        return f"p2pfs get {where} -- {words}"
     return f"p2pfs get {words} {where}"
 
 
@@ -241,8 +244,6 @@ async def _settled(serving: Serving, sources: Sequence[Source]) -> None:
 
 
 def _tell_ready(screen: Screen, serving: Serving, command: str) -> None:
-    from p2pfs.cli.serving import counted
-
     files = len(serving.node.files())
     if isinstance(screen, JsonScreen):
         index = serving.index.base
@@ -260,7 +261,7 @@ async def _until_exit(screen: Screen, serving: Serving) -> int:
     client = serving.client
 
     def busy() -> list[Torrent]:
-        return [torrent for torrent in client.torrents if torrent.peers()]
+        return [torrent for torrent in client.torrents if torrent.connected]
 
     session = Session(screen, also=busy, output=Path(), stay=True, status=serving.status)
     try:

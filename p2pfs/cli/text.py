@@ -14,10 +14,20 @@ from collections.abc import Sequence
 
 from p2pfs.errors import StorageError, UsageError
 
+__all__ = [
+    "check_words",
+    "counted",
+    "format_pieces",
+    "printable",
+    "quoted",
+    "shorten",
+    "width",
+    "write_out",
+]
+
 _PLAIN = re.compile(r"[\w@%+=:,./-]+")
 _LIVE_IN_QUOTES = '"\\$`!'
-
-__all__ = ["check_words", "format_pieces", "printable", "quoted", "shorten", "width", "write_out"]
+"""What a shell looks for between double quotes too."""
 
 
 def printable(text: str) -> str:
@@ -68,6 +78,11 @@ def quoted(text: str) -> str:
     if not any(mark in text for mark in _LIVE_IN_QUOTES):
         return f'"{text}"'
     return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def counted(number: int, word: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def format_pieces(pieces: Sequence[int], limit: int = 12) -> str:

@@ -17,7 +17,7 @@ from p2pfs.cli import content, torrent_files
 from p2pfs.cli.hashing import emit, hash_bar
 from p2pfs.cli.options import Force, Json, LogFile, Verbose
 from p2pfs.cli.run import error_text, exit_code_for, start_logging
-from p2pfs.cli.text import format_pieces, printable
+from p2pfs.cli.text import counted, format_pieces, printable
 from p2pfs.cli.units import format_size, parse_size
 from p2pfs.cli.where import check_url
 from p2pfs.errors import P2pfsError, UsageError
@@ -134,8 +134,8 @@ def make_torrent(
         return
     for name in tree.skipped:
         _say(f"left out, because it is a link or no regular file: {name}")
-    files = _counted(len(metainfo.files), "file")
-    pieces = _counted(metainfo.geometry.piece_count, "piece")
+    files = counted(len(metainfo.files), "file")
+    pieces = counted(metainfo.geometry.piece_count, "piece")
     _say(
         f"{target}: {format_size(metainfo.total_length)} in {files}, "
         f"{pieces} of {format_size(metainfo.geometry.piece_length)}"
@@ -152,10 +152,6 @@ def _piece_length(text: str | None) -> int | None:
             f"a piece of {text} is not possible: a power of two from 16KiB to 16MiB is"
         )
     return length
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _description(metainfo: Metainfo) -> dict[str, Any]:
@@ -272,7 +268,7 @@ def verify(
             error=None if ok else f"{len(bad)} of {total} pieces differ",
         )
     elif ok:
-        _say(f"{path}: all {_counted(total, 'piece')} right")
+        _say(f"{path}: all {counted(total, 'piece')} right")
     else:
         for name in damaged[:_MAX_FILES_SHOWN]:
             _say(f"differs or is missing: {name}")
@@ -280,7 +276,7 @@ def verify(
             _say(f"and {len(damaged) - _MAX_FILES_SHOWN} more: --json lists all")
         typer.echo(
             printable(
-                f"p2pfs: {path}: {len(bad)} of {_counted(total, 'piece')} differ "
+                f"p2pfs: {path}: {len(bad)} of {counted(total, 'piece')} differ "
                 f"({format_pieces(bad)})"
             ),
             err=True,

@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from p2pfs.cli.text import format_pieces, printable, quoted, shorten, width
+from p2pfs.cli.text import counted, format_pieces, printable, shorten, width
 from p2pfs.cli.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
-    from p2pfs.net.index_client import Listed
     from p2pfs.net.progress import PeerInfo, Progress
 
 __all__ = [
     "bar_line",
     "bar_lines",
-    "choices_table",
     "describe_missing",
-    "listed_object",
-    "listed_table",
     "peer_object",
     "peers_table",
     "progress_line",
@@ -35,9 +31,6 @@ __all__ = [
 _MISSING_LISTED = 10_000
 """Missing pieces listed one by one in a JSON event; the count is always exact."""
 
-SHORT_HASH = 8
-"""Digits of an info hash that people see and type."""
-
 _BARS = 8
 """Downloads that get a bar of their own."""
 
@@ -47,10 +40,6 @@ def share_done(progress: Progress) -> float:
     if progress.bytes_total:
         return progress.bytes_done / progress.bytes_total
     return 1.0 if progress.pieces_done == progress.pieces_total else 0.0
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def percent(progress: Progress) -> str:
@@ -66,14 +55,14 @@ def progress_line(progress: Progress) -> str:
         f"{format_size(progress.bytes_done)} of {format_size(progress.bytes_total)}",
         f"down {format_rate(progress.down_rate)}",
         f"up {format_rate(progress.up_rate)}",
-        _plural(progress.peers, "peer"),
+        counted(progress.peers, "peer"),
     ]
     if progress.state == "downloading":
         parts.insert(5, f"ETA {format_duration(progress.eta)}")
     if progress.wasted:
         parts.append(f"{format_size(progress.wasted)} wasted")
     if progress.hash_failures:
-        parts.append(_plural(progress.hash_failures, "bad piece"))
+        parts.append(counted(progress.hash_failures, "bad piece"))
     if progress.error:
         parts.append(printable(progress.error))
     elif progress.tracker and not progress.peers:
@@ -101,7 +90,7 @@ def bar_line(all_progress: Sequence[Progress], columns: int) -> str:
     if loading:
         eta = (total - done) / down if down > 0 else None
         tail.append(f"ETA {format_duration(eta)}")
-    tail.append(_plural(peers, "peer"))
+    tail.append(counted(peers, "peer"))
     text = "  ".join(tail)
     name = shorten(name, max(8, columns // 4))
     room = columns - len(text) - width(name) - 5
@@ -130,7 +119,7 @@ def describe_missing(progress: Progress) -> str:
         else f"none of the {progress.asked} peers asked has {them}"
     )
     return (
-        f"Missing {count} of {_plural(progress.pieces_total, 'piece')} of "
+        f"Missing {count} of {counted(progress.pieces_total, 'piece')} of "
         f"{printable(progress.name)} ({format_pieces(progress.missing)}): {asked}; "
         f"waiting for a peer that has {them}"
     )
@@ -142,7 +131,7 @@ def upload_line(progress: Progress) -> str:
     takers = sum(1 for source in progress.sources if source.bytes_up)
     return (
         f"{printable(progress.name)}: sent {format_size(progress.uploaded)} "
-        f"({copies:.2f} copies) to {_plural(takers, 'peer')}"
+        f"({copies:.2f} copies) to {counted(takers, 'peer')}"
     )
 
 
@@ -269,74 +258,4 @@ def peer_object(name: str, peer: PeerInfo) -> dict[str, Any]:
         "up_rate": round(peer.up_rate),
         "bytes_down": peer.bytes_down,
         "bytes_up": peer.bytes_up,
-    }
-
-
-def listed_table(
-    listed: Sequence[Listed], *, colour: bool = False, columns: int | None = None
-) -> str:
-    """Names with what is known of them; to fit `columns`, names and times are cut."""
-    narrow = columns is not None and columns < 100
-    header = ["name", "size", "seeders", "leechers", "completed", "published", "hash", ""]
-    rows = [
-        [
-            printable(one.name),
-            format_size(one.size),
-            str(one.seeders),
-            str(one.leechers),
-            str(one.downloaded),
-            _moment(one.published)[: 10 if narrow else None],
-            printable(one.info_hash[:SHORT_HASH]),
-            "unconfirmed" if one.unconfirmed else "",
-        ]
-        for one in listed
-    ]
-    if not any(row[-1] for row in rows):
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    if columns is not None:
-        cells = list(zip(header, *rows, strict=True))
-        others = sum(max(map(width, column)) + 2 for column in cells[1:])
-        room = max(12, columns - others - 1)
-        rows = [[shorten(row[0], room), *row[1:]] for row in rows]
-    return table(header, rows, colour=colour, left=(0, 7))
-
-
-def choices_table(candidates: Sequence[Listed], *, colour: bool = False) -> str:
-    """The contents that one name may mean, with what to ask for to get each."""
-    header = ("ask for", "size", "published", "seeders")
-    rows = [
-        (
-            quoted(printable(f"{one.name}@{one.info_hash[:SHORT_HASH]}")),
-            format_size(one.size),
-            _moment(one.published),
-            str(one.seeders),
-        )
-        for one in candidates
-    ]
-    return table(header, rows, colour=colour, left=(0,))
-
-
-def _moment(seconds: int) -> str:
-    """`2024-05-03 14:05`, local time."""
-    from datetime import datetime
-
-    try:
-        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (OverflowError, ValueError, OSError):
-        return "-"
-
-
-def listed_object(listed: Listed) -> dict[str, Any]:
-    """A line of the catalogue for `--json`: bytes, seconds since 1970."""
-    return {
-        "name": listed.name,
-        "size": listed.size,
-        "info_hash": listed.info_hash,
-        "published": listed.published,
-        "files": listed.files,
-        "seeders": listed.seeders,
-        "leechers": listed.leechers,
-        "downloaded": listed.downloaded,
-        "live": listed.live,
-        "unconfirmed": listed.unconfirmed,
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from p2pfs.cli import views
+from p2pfs.cli import listed_views
 from p2pfs.cli.text import width
 from p2pfs.net.index_client import Listed
 
@@ -130,14 +130,14 @@ def test_the_table_cuts_names_to_the_terminal_and_never_otherwise() -> None:
     wide = replace(LISTED, name="文" * 100)
 
     for columns in (80, 100):
-        table = views.listed_table([long, wide, LISTED], columns=columns)
+        table = listed_views.listed_table([long, wide, LISTED], columns=columns)
         assert max(map(width, table.splitlines())) <= columns
-    assert "n" * 250 in views.listed_table([long])
-    assert "文" * 100 in views.listed_table([wide])
+    assert "n" * 250 in listed_views.listed_table([long])
+    assert "文" * 100 in listed_views.listed_table([wide])
 
 
 def test_the_table_marks_what_is_unconfirmed_and_steers_no_terminal() -> None:
-    table = views.listed_table(
+    table = listed_views.listed_table(
         [LISTED, replace(LISTED, name="a\x1b[2J\r\u202eb", unconfirmed=True)], colour=False
     )
 

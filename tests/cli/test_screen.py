@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from p2pfs.cli import views
-from p2pfs.cli.screen import JsonScreen, PlainScreen, success_line
+from p2pfs.cli.json_screen import JsonScreen
+from p2pfs.cli.screen import PlainScreen, success_line
 from p2pfs.cli.text import width as columns
 from p2pfs.net.progress import PeerInfo, Progress, Source
 

@@ -227,6 +227,7 @@ def test_the_line_to_type_names_few_files_and_many_by_a_pattern() -> None:
     assert command_elsewhere(["a", "b"], where, alone=False) == "p2pfs get a b -i 10.0.0.5"
     assert command_elsewhere(list("abcdefg"), where, alone=False) == "p2pfs ls -i 10.0.0.5"
     assert command_elsewhere([], where, alone=True) == "p2pfs ls -i 10.0.0.5"
+    assert command_elsewhere(["-x"], where, alone=True) == "p2pfs get -i 10.0.0.5 -- -x"
     assert "\x1b" not in command_elsewhere(["a\x1b[2J"], where, alone=True)
 
 

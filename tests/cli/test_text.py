@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,8 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfs.cli.text import format_pieces, printable, shorten, width, write_out
-from p2pfs.errors import StorageError
+from p2pfs.cli.text import (
+    check_words,
+    format_pieces,
+    printable,
+    quoted,
+    shorten,
+    width,
+    write_out,
+)
+from p2pfs.errors import StorageError, UsageError
 
 
 def test_control_sequences_are_written_out() -> None:
@@ -66,3 +75,29 @@ def test_pieces_are_written_as_runs() -> None:
     assert format_pieces([]) == ""
     assert format_pieces([3, 7, 8, 9, 12]) == "3, 7-9, 12"
     assert format_pieces(range(0, 40, 2), limit=2) == "0, 2, and 18 more runs"
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("a.txt", "a.txt"),
+        ("2024/05/ä.jpg", "2024/05/ä.jpg"),
+        ("my file.txt", '"my file.txt"'),
+        ("don't", '"don\'t"'),
+        ("", '""'),
+        ("*", '"*"'),
+        ("$HOME", "'$HOME'"),
+        ('"', "'\"'"),
+        ("wow! it's", "'wow! it'\"'\"'s'"),
+    ],
+)
+def test_a_name_is_quoted_as_it_has_to_be_typed(text: str, typed: str) -> None:
+    assert quoted(text) == typed
+    assert shlex.split(typed) == [text]
+
+
+def test_words_of_a_command_line_are_text_and_each_comes_once() -> None:
+    assert check_words(["b", "a", "b"], "a name") == ["b", "a"]
+    for word in ("", "\udcff"):
+        with pytest.raises(UsageError, match="a name"):
+            check_words(["a", word], "a name")
