@@ -93,6 +93,7 @@ def index(
     advertise: of.Advertise = None,
     publish_token: of.PublishToken = None,
     allow_hosts: of.AllowHosts = None,
+    no_udp: of.NoUdp = False,
     as_json: Json = False,
     verbose: Verbose = 0,
     log_file: LogFile = None,
@@ -121,6 +122,7 @@ def index(
             advertise=advertise,
             publish_token=publish_token,
             allow_hosts=allow_hosts,
+            no_udp=no_udp,
         )
 
     async def work() -> int:
@@ -130,7 +132,7 @@ def index(
         async with open_index(make, address, config_dir, mdns=not no_mdns) as server:
             where = address_text((address, server.port))
             screen.note(f"others reach this index with -i {where}")
-            screen.ready(server.addresses)
+            screen.ready(server.addresses, **of.udp_detail(server, address))
             await asyncio.Event().wait()
         return 0
 

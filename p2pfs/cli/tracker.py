@@ -26,6 +26,7 @@ def tracker(
     advertise: of.Advertise = None,
     publish_token: of.PublishToken = None,
     allow_hosts: of.AllowHosts = None,
+    no_udp: of.NoUdp = False,
     as_json: Json = False,
     verbose: Verbose = 0,
     log_file: LogFile = None,
@@ -41,6 +42,9 @@ def tracker(
     screen = open_screen("tracker", as_json=as_json, console=False)
 
     async def work() -> int:
+        from p2pfs.net.own_address import reached_at
+
+        address = reached_at(host, advertise)
         server = of.make_server(
             host=host,
             port=port,
@@ -51,9 +55,10 @@ def tracker(
             advertise=advertise,
             publish_token=publish_token,
             allow_hosts=allow_hosts,
+            no_udp=no_udp,
         )
         async with server:
-            screen.ready(server.addresses)
+            screen.ready(server.addresses, **of.udp_detail(server, address))
             await asyncio.Event().wait()
         return 0
 

@@ -22,8 +22,10 @@ __all__ = [
     "ListenHost",
     "ListenPort",
     "MinInterval",
+    "NoUdp",
     "PublishToken",
     "make_server",
+    "udp_detail",
 ]
 
 ListenHost = Annotated[
@@ -94,6 +96,9 @@ AllowHosts = Annotated[
         help="Also answer requests that call this machine NAME; may be repeated.",
     ),
 ]
+NoUdp = Annotated[
+    bool, typer.Option("--no-udp", help="Take announces over HTTP alone, not over UDP.")
+]
 
 
 def make_server(
@@ -107,6 +112,7 @@ def make_server(
     advertise: str | None,
     publish_token: str | None,
     allow_hosts: list[str] | None,
+    no_udp: bool,
 ) -> TrackerServer:
     """The server that the options describe, not started yet.
 
@@ -129,4 +135,14 @@ def make_server(
         advertise=advertise,
         publish_token=publish_token,
         allow_hosts=allow_hosts or (),
+        udp=not no_udp,
     )
+
+
+def udp_detail(server: TrackerServer, address: str) -> dict[str, str]:
+    """For the ready line: the URL for announces over UDP by those who reach us at `address`."""
+    from p2pfs.cli.screen import address_text
+
+    if server.udp_url is None:
+        return {}
+    return {"udp": f"udp://{address_text((address, server.port))}/announce"}

@@ -61,6 +61,7 @@ def test_the_plain_lines_say_how_others_reach_it(swarm: Any) -> None:
     port = written(swarm, "here")["port"]
     assert f":{port}" in ready
     assert written(swarm, "here")["host"] == "203.0.113.7"
+    assert ready.endswith(f", udp://203.0.113.7:{port}/announce")
     assert process.lines[0] == f"others reach this index with -i 203.0.113.7:{port}"
 
 
@@ -68,6 +69,14 @@ def test_an_index_on_one_address_names_that(swarm: Any) -> None:
     start(swarm, "--host", "127.0.0.1")
 
     assert written(swarm) == {"host": "127.0.0.1", "port": str(swarm.port)}
+
+
+def test_udp_is_answered_under_the_same_port_unless_it_is_not_wanted(swarm: Any) -> None:
+    both = start(swarm, "--host", "127.0.0.1").event("ready")
+    alone = start(swarm, "--host", "127.0.0.1", "--no-udp", "--config-dir", "two").event("ready")
+
+    assert both["udp"] == f"udp://127.0.0.1:{both['port']}/announce"
+    assert "udp" not in alone
 
 
 def test_what_is_shared_there_is_found_by_name_alone(swarm: Any) -> None:

@@ -112,6 +112,8 @@ def check_event(event: Event, results: Kinds) -> None:
             fits(torrent, PROGRESS, PATH)
     elif name == "ready" and fields["role"] != "tracker":
         fits(fields, EVENTS[name], {"torrents": str})
+    elif name == "ready":
+        fits(fields, EVENTS[name], {"udp": str})
     else:
         fits(fields, EVENTS[name])
         for peer in fields.get("peers", ()):
