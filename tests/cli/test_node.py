@@ -106,6 +106,7 @@ def test_the_folder_has_to_be_there_and_the_error_has_the_command(tmp_path: Path
         shared_folder(root, 3)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="rights are another matter there")
 def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "p1").mkdir(mode=0)
     if os.geteuid() != 0:
