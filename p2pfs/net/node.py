@@ -8,9 +8,7 @@ with one file, or with the index, ends the sharing of the others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,26 +20,15 @@ from p2pfs.formats.metainfo import Metainfo, parse
 from p2pfs.net.engine import Client, Torrent
 from p2pfs.net.folder_watch import FolderWatch
 from p2pfs.net.index_client import IndexClient, Listed
-from p2pfs.net.lease import Lease
 from p2pfs.net.progress import Taking
-from p2pfs.storage.files import Files
+from p2pfs.net.publication import Publication
 from p2pfs.storage.hash_cache import HashCache
-from p2pfs.storage.sharing import (
-    FolderSource,
-    Item,
-    Scan,
-    Settling,
-    Source,
-    describe,
-    is_unchanged,
-)
+from p2pfs.storage.sharing import Item, Settling, Source
+from p2pfs.storage.shelf import Hashing, Shelf
 
 __all__ = ["Node", "NodeEvent", "NodeFile"]
 
 log = logging.getLogger(__name__)
-
-PUBLISHING: Final = 8
-"""Torrents on their way to the index at the same time."""
 
 TELL_EVERY: Final = 0.5
 """Seconds between two new lists for the index while many files are being hashed."""
@@ -95,15 +82,12 @@ class Node:
         *,
         cache: HashCache,
         on_event: Callable[[NodeEvent], None] = lambda event: None,
-        hashing: Callable[[str, int, int], None] | None = None,
+        hashing: Hashing | None = None,
     ) -> None:
         self._client = client
         self._index = index
-        self._sources = list(sources)
-        self._cache = cache
+        self._shelf = Shelf(sources, cache, hashing)
         self._tell = on_event
-        self._hashing = hashing
-        self._files = Files()
         self._shared: dict[str, _Shared] = {}
         self._fetching: dict[str, Torrent] = {}
         self._whole: dict[str, Torrent] = {}
@@ -111,17 +95,14 @@ class Node:
         self._problems: dict[str, str] = {}
         self._settling = Settling()
         self._turn = asyncio.Lock()
-        self._closing = threading.Event()
-        self._lease_set = 0.0
+        self._told_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        folders = [source.folder for source in self._sources]
-        self._watch = FolderWatch(
-            [folder for folder in folders if folder is not None], more=None in folders
-        )
-        self._lease = Lease(
+        self._watch = FolderWatch(self._shelf.folders, more=not self._shelf.all_in_folders)
+        self._publication = Publication(
             index,
             client.port,
-            unknown=self._publish,
+            self._served,
+            refused=self._problem,
             lost=lambda why: self._tell(NodeEvent("index_lost", text=why)),
             back=lambda: self._tell(NodeEvent("index_back")),
         )
@@ -133,13 +114,12 @@ class Node:
         node has this id, `NotAllowed` without the token, `StorageError` when a source
         cannot be looked at.
         """
-        for source in self._sources:
-            await asyncio.to_thread(source.scan, self._files)
-        await self._lease.start()
+        await asyncio.to_thread(self._shelf.scan)
+        await self._publication.lease.start()
         self._watch.start()
-        known = await asyncio.to_thread(self._known)
+        known = await asyncio.to_thread(self._shelf.known)
         wait = await self._look()
-        await self._lease.settled()
+        await self._publication.settled()
         await self._take_back(known)
         self._background(self._look_forever(wait), "node")
 
@@ -150,14 +130,14 @@ class Node:
 
     async def close(self) -> None:
         """Leave the index and stop sharing; downloads under way are broken off, resumable."""
-        self._closing.set()
+        self._shelf.break_off()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._watch.close()
-        await self._lease.close()
-        torrents = [*self._fetching.values(), *self._by_hash().values()]
+        await self._publication.lease.close()
+        torrents = [*self._fetching.values(), *self._torrents()]
         await asyncio.gather(*(torrent.close() for torrent in torrents), return_exceptions=True)
         self._shared.clear()
         self._whole.clear()
@@ -168,7 +148,7 @@ class Node:
     @property
     def index_problem(self) -> str:
         """Why the index does not have us now; empty when it does."""
-        return self._lease.problem
+        return self._publication.lease.problem
 
     def files(self) -> list[NodeFile]:
         """What is shared now, in the order of the names."""
@@ -213,7 +193,7 @@ class Node:
         Raises `CatalogueError`, `TrackerError`, `StorageError`, and `UsageError` for what
         is here already.
         """
-        folder = next((one.folder for one in self._sources if isinstance(one, FolderSource)), None)
+        folder = self._shelf.download_folder
         if folder is None:
             raise UsageError("this node has no folder to download into")
         metainfo = parse(await self._index.fetch(wanted))
@@ -241,13 +221,13 @@ class Node:
             await torrent.wait()
             await torrent.stop_announcing()
             async with self._turn:
-                item = (await self._scan()).items.get(name)
+                item = (await asyncio.to_thread(self._shelf.scan)).items.get(name)
                 if item is None or len(torrent.metainfo.files) > 1:
                     self._whole[name] = torrent
                 else:
                     self._shared[name] = _Shared(item, torrent)
-                    await asyncio.to_thread(self._remember, item, torrent.metainfo)
-                self._update_lease()
+                    await asyncio.to_thread(self._shelf.remember, item, torrent.metainfo)
+                self._publication.update()
             size = torrent.metainfo.total_length
             self._tell(NodeEvent("complete", name, size=size, info_hash=torrent.info_hash))
         except P2pfsError as error:
@@ -274,7 +254,7 @@ class Node:
                     continue
                 await shared.torrent.close()
                 try:
-                    await asyncio.to_thread(_unlink, self._files, shared.item)
+                    await asyncio.to_thread(self._shelf.delete, shared.item)
                 except StorageError as error:
                     outcome[name] = str(error)
                     self._watch.look_now()
@@ -282,11 +262,8 @@ class Node:
                     outcome[name] = None
                 del self._shared[name]
                 gone.append(shared.torrent.info_hash)
-                with contextlib.suppress(StorageError):
-                    await asyncio.to_thread(self._cache.forget, shared.item.path)
-            self._update_lease()
-        await self._lease.settled()
-        await self._withdraw(gone)
+        await self._publication.settled()
+        await self._publication.take_back(gone)
         return outcome
 
     # -- keeping up with the disk
@@ -307,7 +284,7 @@ class Node:
         """Bring what is shared in line with the disk; in how many seconds to look again."""
         gone: list[str] = []
         async with self._turn:
-            scan = await self._scan()
+            scan = await asyncio.to_thread(self._shelf.scan)
             for name, shared in list(self._shared.items()):
                 item = scan.items.get(name)
                 if item is None or item.signature != shared.item.signature:
@@ -325,31 +302,16 @@ class Node:
                 self._problem(path, reason)
         for item in ready:
             await self._share(item)
-        self._update_lease()
+        self._publication.update()
         if gone:
-            await self._lease.settled()
-            ours = self._by_hash()
-            await self._withdraw([one for one in gone if one not in ours])
+            await self._publication.settled()
+            await self._publication.take_back(gone)
         return wait
-
-    async def _scan(self) -> Scan:
-        def scan() -> Scan:
-            whole = Scan()
-            for source in self._sources:
-                found = source.scan(self._files)
-                for name, item in found.items.items():
-                    first = whole.items.setdefault(name, item)
-                    if first is not item:
-                        found.problems[str(item.path)] = f"{name} is shared from {first.root}"
-                whole.problems.update(found.problems)
-            return whole
-
-        return await asyncio.to_thread(scan)
 
     async def _share(self, item: Item) -> None:
         """Hash one item, or remember its hashes, and seed it."""
         try:
-            metainfo = await asyncio.to_thread(self._describe, item)
+            metainfo = await asyncio.to_thread(self._shelf.describe, item)
             async with self._turn:
                 if metainfo is None or item.name in self._shared or item.name in self._fetching:
                     return
@@ -364,35 +326,9 @@ class Node:
         self._problems.pop(item.name, None)
         self._tell(_event("shared", item.name, item, torrent))
         now = asyncio.get_running_loop().time()
-        if now - self._lease_set >= TELL_EVERY:
-            self._lease_set = now
-            self._update_lease()
-
-    def _describe(self, item: Item) -> Metainfo | None:
-        """The torrent of an item, on a worker thread; None when it changed meanwhile."""
-        with contextlib.suppress(StorageError):  # then it is hashed
-            known = self._cache.get(item.path, item.signature)
-            if known is not None:
-                return known
-
-        def hashed(done: int, total: int) -> None:
-            if self._closing.is_set():
-                raise StorageError(f"{item.name} was not hashed to its end")
-            if self._hashing is not None:
-                self._hashing(item.name, done, total)
-
-        metainfo = describe(item, hashed)
-        if not is_unchanged(item, self._files):
-            return None
-        self._remember(item, metainfo)
-        return metainfo
-
-    def _remember(self, item: Item, metainfo: Metainfo) -> None:
-        """Keep what was hashed; without it a restart takes longer, and that is all."""
-        try:
-            self._cache.put(item.path, item.signature, metainfo)
-        except StorageError as error:
-            log.warning("%s", error)
+        if now - self._told_at >= TELL_EVERY:
+            self._told_at = now
+            self._publication.update()
 
     async def _unshare(self, name: str, kind: Kind) -> None:
         shared = self._shared.pop(name)
@@ -407,67 +343,21 @@ class Node:
 
     # -- what the index knows
 
-    def _update_lease(self) -> None:
-        self._lease.set(self._by_hash())
+    def _torrents(self) -> list[Torrent]:
+        return [*self._whole.values(), *(one.torrent for one in self._shared.values())]
 
-    def _by_hash(self) -> dict[str, Torrent]:
-        whole = [*self._whole.values(), *(one.torrent for one in self._shared.values())]
-        return {torrent.info_hash: torrent for torrent in whole}
-
-    async def _publish(self, unknown: Sequence[str]) -> None:
-        """Give the index the torrents that it does not know."""
-        ours = self._by_hash()
-        waiting = [ours[one] for one in unknown if one in ours]
-        reasons: set[str] = set()
-
-        async def publish() -> None:
-            while waiting:
-                metainfo = waiting.pop().metainfo
-                try:
-                    await self._index.publish(metainfo.to_bytes())
-                except P2pfsError as error:
-                    if str(error) not in reasons:
-                        reasons.add(str(error))
-                        self._problem(metainfo.shared_name, str(error))
-
-        await asyncio.gather(*(publish() for _ in range(PUBLISHING)))
-
-    def _known(self) -> dict[str, Path]:
-        """Info hashes that were shared from here at some time, and from which path."""
-        known: dict[str, Path] = {}
-        for source in self._sources:
-            if source.folder is not None:
-                with contextlib.suppress(StorageError):
-                    found = self._cache.known_below(source.folder)
-                    known |= {str(one.torrent_id): path for path, one in found.items()}
-        return known
+    def _served(self) -> dict[str, Metainfo]:
+        return {torrent.info_hash: torrent.metainfo for torrent in self._torrents()}
 
     async def _take_back(self, known: dict[str, Path]) -> None:
         """What changed or went while this node was away is no longer what we publish."""
-        ours = self._by_hash()
-        gone = [info_hash for info_hash in known if info_hash not in ours]
+        served = self._served()
+        gone = [info_hash for info_hash in known if info_hash not in served]
         for info_hash in gone:
             if not await asyncio.to_thread(known[info_hash].exists):
-                with contextlib.suppress(StorageError):
-                    await asyncio.to_thread(self._cache.forget, known[info_hash])
-        await self._withdraw(gone)
-
-    async def _withdraw(self, hashes: Sequence[str]) -> None:
-        """Take back what nobody but us published; what others have too stays."""
-        for info_hash in hashes:
-            try:
-                await self._index.withdraw(info_hash)
-            except P2pfsError as error:
-                log.info("%s stays in the catalogue: %s", info_hash, error)
+                await asyncio.to_thread(self._shelf.forget, known[info_hash])
+        await self._publication.take_back(gone)
 
 
 def _event(kind: Kind, name: str, item: Item, torrent: Torrent) -> NodeEvent:
     return NodeEvent(kind, name, size=item.size, info_hash=torrent.info_hash)
-
-
-def _unlink(files: Files, item: Item) -> None:
-    root = files.open_root(item.root)
-    try:
-        files.unlink(root, item.parts)
-    finally:
-        files.close_root(root)

@@ -18,7 +18,7 @@ from p2pfs.storage.files import Files, FileStat, OpenFile, Parts, Root
 from p2pfs.storage.hashing import Progress, hash_pieces
 from p2pfs.storage.layout import Layout
 
-__all__ = ["HashedTree", "hash_tree", "make_metainfo"]
+__all__ = ["HashedTree", "hash_tree", "make_metainfo", "resolved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def hash_tree(
     can have, for nothing to share, and when a file changes meanwhile.
     """
     files = files or Files()
-    real = _resolved(path)
+    real = resolved(path)
     multi_file = real.is_dir()
     if not real.name:
         raise StorageError(f"{path} has no name to share it under")
@@ -118,7 +118,8 @@ def make_metainfo(
     )
 
 
-def _resolved(path: Path) -> Path:
+def resolved(path: Path) -> Path:
+    """Where a path leads that the user gave, links followed; `StorageError` when nowhere."""
     try:
         return path.resolve(strict=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, up to Python 3.12

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from p2pfs.errors import FormatError, StorageError
 from p2pfs.formats.metainfo import FileEntry, Metainfo, build
 from p2pfs.formats.paths import HIDDEN_MARK, MAX_DEPTH, safe_component
-from p2pfs.storage.creating import hash_tree
+from p2pfs.storage.creating import hash_tree, resolved
 from p2pfs.storage.files import Files, FileStat, Parts, Root
 
 __all__ = [
@@ -117,11 +117,7 @@ class FileSource:
     """One file, wherever it is."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._path = path.resolve(strict=True)
-        except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or "its links lead in a circle"
-            raise StorageError(f"cannot open {path}: {reason}") from error
+        self._path = resolved(path)
 
     @property
     def folder(self) -> None:

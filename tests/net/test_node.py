@@ -36,6 +36,7 @@ class Class:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.events: dict[str, list[NodeEvent]] = {}
+        self.caches: dict[int, HashCache] = {}
         self.index: TrackerServer
         self.now = 0.0
         self._stack = AsyncExitStack()
@@ -77,6 +78,7 @@ class Class:
         client = await self._stack.enter_async_context(Client(bind=LOCAL))
         cache = HashCache(self.folder / f"p{number}.sqlite", exclusive=True)
         self._stack.callback(cache.close)
+        self.caches[number] = cache
         index = IndexClient(base or self.base, node=(str(number), key or cache.secret("key")))
         await self._stack.enter_async_context(index)
         told = self.events.setdefault(str(number), [])
@@ -271,7 +273,7 @@ async def test_what_changed_while_a_node_was_away_is_taken_back_by_it(
     first = await room.node(1, {"notes.txt": b"ours", "stays.txt": b"s"})
     await room.node(2, {"stays.txt": b"s"})
     await first.close()
-    first._cache.close()
+    room.caches[1].close()
     if change == "edited":
         room.write(room.folder / "p1" / "notes.txt", b"ours, edited")
     else:
@@ -365,7 +367,7 @@ async def test_a_restart_hashes_nothing_again(room: Class) -> None:
     first = await room.node(1, content, hashing=lambda name, done, total: hashed.append(done))
     before = len(hashed)
     await first.close()
-    first._cache.close()
+    room.caches[1].close()
 
     second = await room.node(1, hashing=lambda name, done, total: hashed.append(done))
 
