@@ -29,6 +29,8 @@ __all__ = ["MAX_REPLY", "AnnounceClient", "RefusedError"]
 
 MAX_REPLY = 1024 * 1024
 """Bytes of a tracker's answer, after decompression."""
+_SCRAPED_AT_ONCE = 64
+"""Info hashes in one scrape over HTTP: a URL of five kilobytes, which every server takes."""
 
 
 class RefusedError(TrackerError):
@@ -106,8 +108,12 @@ class AnnounceClient:
                 return await self._over_udp().scrape(
                     url, wanted, trusted=trusted, seconds=self._seconds
                 )
-            query = encode_scrape_query(wanted)
-            return parse_scrape((await self._get(target, query, trusted, self._seconds)).body)
+            found: dict[TorrentId, ScrapeEntry] = {}
+            for start in range(0, len(wanted), _SCRAPED_AT_ONCE):
+                query = encode_scrape_query(wanted[start : start + _SCRAPED_AT_ONCE])
+                answer = await self._get(target, query, trusted, self._seconds)
+                found |= parse_scrape(answer.body)
+            return found
         except NetworkError as error:
             raise _no_answer(target, error) from error
         except FormatError as error:
