@@ -217,7 +217,8 @@ def parse_announce_reply(data: bytes, width: int) -> AnnounceReply:
     """
     if len(data) < _ANNOUNCE_REPLY.size:
         raise FormatError(
-            f"an announce reply has {_ANNOUNCE_REPLY.size} bytes at least, not {len(data)}"
+            f"an announce reply has {_ANNOUNCE_REPLY.size} bytes at least, not {len(data)}, "
+            "which some send for torrents that they do not serve"
         )
     _, _, interval, leechers, seeders = _ANNOUNCE_REPLY.unpack_from(data)
     peers = unpack_peers(data[_ANNOUNCE_REPLY.size :], width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,25 @@ def add(session: Any, url: str, folder: Path) -> Any:
 OURS = AnnounceRequest(META.torrent_id, PeerId(b"-PF0000-" + b"x" * 12), 7, left=0)
 
 
+_NUMBERS = itertools.count(21)
+
+
+def own_url(tracker: TrackerServer, scheme: str) -> str:
+    """The tracker under an address that no other test uses.
+
+    libtorrent remembers connection ids by address for a minute, all its sessions together.
+    """
+    return f"{scheme}://127.0.0.{next(_NUMBERS)}:{tracker.port}/announce"
+
+
+@pytest.mark.parametrize("scheme", ["http", "udp"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 async def test_libtorrent_announces_to_our_tracker_and_gets_our_peers(
-    host: str, tmp_path: Path, start_session: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+    host: str,
+    scheme: str,
+    tmp_path: Path,
+    start_session: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with TrackerServer(port=0) as tracker:
         if len(tracker.addresses) < 2 and ":" in host:
@@ -94,7 +111,9 @@ async def test_libtorrent_announces_to_our_tracker_and_gets_our_peers(
             return remove(*arguments)
 
         monkeypatch.setattr(tracker.store, "remove", watched)
-        url = tracker.url.replace("127.0.0.1", host)
+        url = own_url(tracker, scheme)
+        if ":" in host:
+            url = f"{scheme}://{host}:{tracker.port}/announce"
         await AnnounceClient().announce(url, OURS)
 
         session = start_session(host)
@@ -112,17 +131,37 @@ async def test_libtorrent_announces_to_our_tracker_and_gets_our_peers(
         assert (await AnnounceClient().announce(url, OURS)).incomplete == 0
 
 
+@pytest.mark.parametrize("scheme", ["http", "udp"])
 async def test_libtorrent_scrapes_our_tracker(
-    tmp_path: Path, start_session: Callable[[str], Any]
+    scheme: str, tmp_path: Path, start_session: Callable[[str], Any]
 ) -> None:
     async with TrackerServer(port=0) as tracker:
-        await AnnounceClient().announce(tracker.url, OURS)
+        url = own_url(tracker, scheme)
+        await AnnounceClient().announce(url, OURS)
         session = start_session("127.0.0.1")
         session.apply_settings({"ssrf_mitigation": False})  # else it scrapes nobody on loopback
-        handle = add(session, tracker.url, tmp_path)
+        handle = add(session, url, tmp_path)
         await wait_for(session, lt.tracker_reply_alert)
 
         handle.scrape_tracker()
         scraped = await wait_for(session, lt.scrape_reply_alert)
 
         assert (scraped.complete, scraped.incomplete) == (1, 1)
+
+
+async def test_libtorrent_is_one_peer_whether_it_announces_by_http_or_udp(
+    tmp_path: Path, start_session: Callable[[str], Any]
+) -> None:
+    async with TrackerServer(port=0) as tracker:
+        urls = [tracker.url, own_url(tracker, "udp")]
+        session = start_session("127.0.0.1")
+        session.apply_settings({"announce_to_all_trackers": True, "announce_to_all_tiers": True})
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(META.to_bytes())
+        params.trackers = urls
+        params.save_path = str(tmp_path)
+        session.add_torrent(params)
+        told = {(await wait_for(session, lt.tracker_reply_alert)).url for _ in range(2)}
+
+        assert told == set(urls)
+        assert (await AnnounceClient().announce(urls[1], OURS)).incomplete == 1
