@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 TELL_EVERY: Final = 0.5
 """Seconds between two new lists for the index while many files are being hashed."""
 
+LEAVE_PATIENCE: Final = 2.0
+"""Seconds that a download waits to be out of the tracker's list before it is shared."""
+
 IDLE_TAKER: Final = 60.0
 """Seconds after which a peer that takes nothing is not waited for any more."""
 
@@ -123,10 +126,11 @@ class Node:
         await self._take_back(known)
         self._background(self._look_forever(wait), "node")
 
-    def _background(self, work: Coroutine[None, None, None], name: str) -> None:
+    def _background(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def close(self) -> None:
         """Leave the index and stop sharing; downloads under way are broken off, resumable."""
@@ -219,7 +223,8 @@ class Node:
         """Wait for a download, and make it a shared file like any other."""
         try:
             await torrent.wait()
-            await torrent.stop_announcing()
+            leaving = self._background(torrent.stop_announcing(), f"leave {name}")
+            await asyncio.wait([leaving], timeout=LEAVE_PATIENCE)
             async with self._turn:
                 item = (await asyncio.to_thread(self._shelf.scan)).items.get(name)
                 if item is None or len(torrent.metainfo.files) > 1:
