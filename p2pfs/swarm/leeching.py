@@ -16,9 +16,10 @@ from p2pfs.swarm.blame import Blame
 from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Store, Verify
 from p2pfs.swarm.events import BlockArrived
 from p2pfs.swarm.peer import Peer
-from p2pfs.swarm.picker import LATE_AFTER, Picker, PieceState
+from p2pfs.swarm.picker import LATE_AFTER, Picker, PieceState, Source
+from p2pfs.swarm.web_seed import WebSeed
 
-__all__ = ["Leeching"]
+__all__ = ["Leeching", "is_slower"]
 
 GIVE_UP_AFTER = 60.0
 """Seconds without a block after which a snubbed peer is asked for another one."""
@@ -44,7 +45,7 @@ class Leeching:
         self.hash_failures = 0
         self._geometry = geometry
         self._blame = Blame()
-        self._suspects: set[object] = set()
+        self._suspects: set[Source] = set()
         self._peers: list[Peer] = []
         self._refill = False
 
@@ -60,7 +61,7 @@ class Leeching:
     def left(self, peer: Peer) -> None:
         self._peers.remove(peer)
         session = peer.session
-        self._release(peer, tuple(session.outstanding))
+        self.release(peer, tuple(session.outstanding))
         session.outstanding.clear()
         self.picker.source_left(session.peer_has, peer.joined_complete)
 
@@ -88,16 +89,21 @@ class Leeching:
         if self.picker.is_needed(piece):
             peer.interesting -= 1
             peer.session.set_interested(peer.interesting > 0)
-        self._release(peer, lost)
+        self.release(peer, lost)
 
     # -- requests
 
     def choked(self, peer: Peer, lost: Sequence[BlockRequest]) -> None:
-        self._release(peer, lost)
+        self.release(peer, lost)
 
-    def _release(self, peer: Peer, blocks: Sequence[BlockRequest]) -> None:
-        self.picker.released(peer, blocks)
+    def release(self, source: Source, blocks: Sequence[BlockRequest]) -> None:
+        """`source` will not deliver `blocks`: they are for others."""
+        self.picker.released(source, blocks)
         self._refill = True
+
+    def is_suspect(self, source: Source) -> bool:
+        """Whether it took part in a piece that failed its hash, and nobody is proved guilty yet."""
+        return source in self._suspects
 
     def top_up(self, peer: Peer, now: float) -> None:
         """Send the peer as many requests as its pipeline has room for."""
@@ -118,7 +124,11 @@ class Leeching:
         room -= sum(map(blocks_in, blocks))
         if room > 0 and now >= peer.retry_at:
             again = self.picker.pick_again(
-                peer, has, room, now, slower=lambda asked: _is_slower(asked, peer, now)
+                peer,
+                has,
+                room,
+                now,
+                slower=lambda asked: is_slower(asked, pipeline.wait, now),
             )
             if not again:
                 peer.retry_at = now + RETRY_AFTER
@@ -138,7 +148,7 @@ class Leeching:
             outstanding = peer.session.outstanding
             if peer.pipeline.check(now, peer.session.last_block_at, peer.session.owed):
                 late = tuple(outstanding)
-                self._release(peer, late)
+                self.release(peer, late)
                 peer.session.cancel(late[1:])  # the first is left to it, to prove itself with
             elif peer.pipeline.snubbed and now - peer.session.last_block_at >= GIVE_UP_AFTER:
                 peer.session.cancel(tuple(outstanding))  # it may have dropped that: ask afresh
@@ -149,17 +159,21 @@ class Leeching:
 
     def arrived(self, peer: Peer, event: BlockArrived) -> None:
         block, data, waited = event
-        peer.down.add(block.length)
         if waited is not None:
             peer.pipeline.arrived(waited, blocks_in(block))
-        wanted, complete, also_asked = self.picker.arrived(peer, block)
+        self.received(peer, block, data)
+
+    def received(self, source: Peer | WebSeed, block: BlockRequest, data: memoryview) -> None:
+        """`source` delivered `block`, which it had been asked for at some time."""
+        source.down.add(block.length)
+        wanted, complete, also_asked = self.picker.arrived(source, block)
         useful = 0
         for part in wanted:
             start = part.begin - block.begin
             useful += part.length
             self.effects.append(Store(part, data[start : start + part.length]))
         if useful < block.length:
-            peer.wasted += block.length - useful
+            source.wasted += block.length - useful
             self.wasted += block.length - useful
         for other in also_asked:
             if isinstance(other, Peer):
@@ -203,11 +217,13 @@ class Leeching:
         self._refill = True
         self._condemn(guilty)
 
-    def _condemn(self, guilty: set[object]) -> None:
-        for peer in guilty:
-            if isinstance(peer, Peer):
-                reason = "sent data that fails the hash"
-                self.effects.append(Close(peer, reason, banned=True))
+    def _condemn(self, guilty: set[Source]) -> None:
+        reason = "sent data that fails the hash"
+        for source in guilty:
+            if isinstance(source, Peer):
+                self.effects.append(Close(source, reason, banned=True))
+            elif isinstance(source, WebSeed):
+                source.disable(reason)
         self._suspects = self._blame.suspects()
 
     # -- the disk
@@ -224,7 +240,7 @@ class Leeching:
         for peer in self._peers:
             blocks = tuple(peer.session.outstanding)
             peer.session.cancel(blocks)
-            self._release(peer, blocks)
+            self.release(peer, blocks)
 
     def resume(self) -> None:
         self.suspended = False
@@ -238,16 +254,18 @@ class Leeching:
             self._refill = True
 
 
-def _is_slower(asked: object, peer: Peer, now: float) -> bool:
-    """Whether `asked` will take much longer for what it owes than `peer` takes for a block.
+def is_slower(asked: Source, wait: float, now: float) -> bool:
+    """Whether `asked` will take much longer for what it owes than `wait` seconds.
 
-    Where the downlink is what is short all wait alike, and a block that comes twice only
-    holds the others up.
+    `wait` is what another takes for a block. Where the downlink is what is short all wait
+    alike, and a block that comes twice only holds the others up.
     """
+    if isinstance(asked, WebSeed):
+        return asked.lags(max(MUCH_SLOWER * wait, LATE_AFTER), now)
     if not isinstance(asked, Peer):
         return True
     rate = asked.down.rate(now)
     silent = now - asked.session.last_block_at
     if not rate or silent > max(MUCH_SLOWER * asked.pipeline.wait, LATE_AFTER):
         return True
-    return asked.session.owed * BLOCK_LENGTH / rate > MUCH_SLOWER * peer.pipeline.wait
+    return asked.session.owed * BLOCK_LENGTH / rate > MUCH_SLOWER * wait
