@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from p2pfs.errors import NetworkError
-from p2pfs.net.addresses import Reach, reach_of
+from p2pfs.formats.reach import Reach, reach_of
 
 __all__ = ["Admission", "default_limit"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from p2pfs.errors import NetworkError
-from p2pfs.net.addresses import Reach, reach_of
+from p2pfs.formats.reach import Reach, reach_of
 from p2pfs.net.http_client import printable
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfs.errors import NetworkError
-from p2pfs.net.addresses import Reach, reach_of, resolve
+from p2pfs.formats.reach import Reach, reach_of
+from p2pfs.net.addresses import resolve
 
 if TYPE_CHECKING:
     import aiohttp

@@ -11,7 +11,7 @@ import socket
 from functools import lru_cache
 
 from p2pfs.errors import NetworkError
-from p2pfs.net.addresses import Reach, reach_of
+from p2pfs.formats.reach import Reach, reach_of
 from p2pfs.net.listener import is_any_address
 
 __all__ = ["address_for", "reachable_address", "reached_at", "route_to"]

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from p2pfs.errors import NetworkError
+from p2pfs.formats.reach import Reach
 from p2pfs.net import addresses, http_client
-from p2pfs.net.addresses import Reach
 from p2pfs.net.http_client import MAX_REDIRECTS, HttpClient, HttpResponse, printable
 from tests.support.rawhttp import raw_server, reply
 
