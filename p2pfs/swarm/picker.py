@@ -31,8 +31,12 @@ STALE_AFTER: Final = 5.0
 Well above what blocks wait in a pipeline to a busy uplink: 1.5 cost a sixth of its bytes.
 """
 
+SPAN_STEP: Final = 1e-3
+"""Seconds by which the next piece of a span counts as asked for earlier than the one before:
+others that take over from a slow source begin with what it would come to last."""
+
 Source = Hashable
-"""Whoever gives blocks: a peer, later a web seed. Compared by identity or value."""
+"""Whoever gives blocks: a peer or a web seed. Compared by identity or value."""
 
 
 class PieceState(Enum):
@@ -76,6 +80,10 @@ class _Progress:
         self.askers: dict[int, tuple[tuple[Source, float], ...]] = {}
         self.givers: list[Source | None] = [None] * block_count
         self.exclusive: Source | None = None
+
+    def open_to(self, source: Source, alone: bool) -> bool:
+        """Whether `source` may give some of it; `alone`: only if it gives all of it."""
+        return not alone if self.exclusive is None else self.exclusive is source
 
 
 class Picker:
@@ -178,10 +186,7 @@ class Picker:
         """
         picked: list[BlockRequest] = []
         for progress in [p for p in self._with_free.values() if has[p.piece]]:
-            if progress.exclusive is None:
-                if alone:
-                    continue
-            elif progress.exclusive is not source:
+            if not progress.open_to(source, alone):
                 continue
             count -= self._ask(progress, source, count, now, run, picked)
             if count <= 0:
@@ -195,12 +200,94 @@ class Picker:
                 if room <= 0:
                     break
             for piece in begun:
-                progress = self._begin(piece)
-                if alone or piece in self._exclusive_next:
-                    progress.exclusive = source
-                    self._exclusive_next.discard(piece)
+                progress = self._begin(piece, source, alone)
                 count -= self._ask(progress, source, count, now, run, picked)
         return picked
+
+    def pick_span(
+        self,
+        source: Source,
+        has: Bitfield,
+        count: int,
+        now: float,
+        *,
+        run: int = 1,
+        alone: bool = False,
+        slack: int = 0,
+        after: int | None = None,
+    ) -> list[BlockRequest]:
+        """About `count` blocks that nobody is asked for, now asked of `source`: few runs of pieces.
+
+        For sources that give much in one go. Pieces that were begun and left by others come
+        first; then pieces side by side, whole ones, the rarest among them and no others than
+        `slack` sources more have (BEP 19), beginning with `after` if that is one of these;
+        then what others have begun and not asked for. In the order of the content; `run` and
+        `alone` as for `pick`.
+        """
+        begun = sorted(
+            progress.piece
+            for progress in self._with_free.values()
+            if has[progress.piece] and progress.open_to(source, alone)
+        )
+        left = [piece for piece in begun if not self._in_progress[piece].askers]
+        first = next(self._order.of(has), None)
+        if left or first is None:
+            return self.pick_next(source, left or begun, count, now, run=run, alone=alone)
+        limit = self._order.count(first) + slack
+
+        def fits(piece: int) -> bool:
+            return (
+                0 <= piece < len(self._state)
+                and piece in self._order
+                and has[piece]
+                and self._order.count(piece) <= limit
+            )
+
+        if after is not None and fits(after):
+            first = after
+        end = first + 1
+        room = count - self._geometry.block_count(first)
+        while room > 0 and fits(end):
+            room -= self._geometry.block_count(end)
+            end += 1
+        while room > 0 and fits(first - 1):
+            first -= 1
+            room -= self._geometry.block_count(first)
+        return self.pick_next(source, range(first, end), count, now, run=run, alone=alone)
+
+    def pick_next(
+        self,
+        source: Source,
+        pieces: Iterable[int],
+        count: int,
+        now: float,
+        *,
+        run: int = 1,
+        alone: bool = False,
+    ) -> list[BlockRequest]:
+        """About `count` blocks that nobody is asked for, in the order of `pieces`.
+
+        Now asked of `source`: all that is free of each piece. `run` and `alone` as for `pick`.
+        """
+        picked: list[BlockRequest] = []
+        for piece in pieces:
+            if count <= 0:
+                break
+            progress = self._with_free.get(piece)
+            if progress is None:
+                if piece not in self._order:
+                    continue
+                progress = self._begin(piece, source, alone)
+            elif not progress.open_to(source, alone):
+                continue
+            all_of_it = self._geometry.block_count(piece)
+            count -= self._ask(progress, source, all_of_it, now, run, picked)
+            now -= SPAN_STEP
+        return picked
+
+    def has_free(self, piece: int) -> bool:
+        """Whether some of `piece` is asked of nobody."""
+        return piece in self._with_free or piece in self._order
 
     def pick_again(
         self,
@@ -241,12 +328,15 @@ class Picker:
             picked.append(self._geometry.block(piece, number))
         return picked
 
-    def _begin(self, piece: int) -> _Progress:
+    def _begin(self, piece: int, source: Source, alone: bool) -> _Progress:
         self._order.close(piece)
         self._state[piece] = PieceState.IN_PROGRESS
         progress = _Progress(piece, self._geometry.block_count(piece))
         self._in_progress[piece] = progress
         self._with_free[piece] = progress
+        if alone or piece in self._exclusive_next:
+            progress.exclusive = source
+            self._exclusive_next.discard(piece)
         return progress
 
     def _ask(

@@ -478,15 +478,25 @@ class Picking(RuleBasedStateMachine):
         self.picker.source_left(has, joined_complete=has.complete)
 
     @precondition(lambda self: self.there)
-    @rule(data=st.data(), count=st.integers(1, 8), run=st.integers(1, 4), alone=st.booleans())
-    def is_asked(self, data: st.DataObject, count: int, run: int, alone: bool) -> None:
+    @rule(
+        data=st.data(),
+        count=st.integers(1, 8),
+        run=st.integers(1, 4),
+        alone=st.booleans(),
+        span=st.booleans(),
+    )
+    def is_asked(self, data: st.DataObject, count: int, run: int, alone: bool, span: bool) -> None:
         source = data.draw(st.sampled_from(sorted(self.there)))
         has = pieces(SOURCES[source])
         owed = {
             (r.piece, n) for other in self.owes.values() for r in other for n in self.numbers(r)
         }
-        picked = self.picker.pick(source, has, count, self.now, run=run, alone=alone)
-        assert sum(map(blocks_in, picked)) <= count
+        ask = self.picker.pick_span if span else self.picker.pick
+        picked = ask(source, has, count, self.now, run=run, alone=alone)
+        if span:
+            assert picked == sorted(picked)
+        else:
+            assert sum(map(blocks_in, picked)) <= count
         for request in picked:
             assert self.geometry.contains(request)
             assert has[request.piece]
@@ -611,3 +621,82 @@ class Picking(RuleBasedStateMachine):
 
 TestPicking = Picking.TestCase
 TestPicking.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
+
+
+# -- spans
+
+
+def test_a_span_is_whole_pieces_side_by_side_around_the_rarest():
+    picker = make("oooooooo", "33311133")
+
+    blocks = picker.pick_span(A, everything(picker), 12, 0.0, run=4)
+
+    assert blocks == [block(3, 0, 4), block(4, 0, 4), block(5, 0, 4)]
+    assert draw(picker) == "ooo---oo"
+
+
+def test_a_span_has_neighbours_that_a_few_sources_more_have_if_these_are_not_counted():
+    picker = make("oooooo", "532135")
+
+    assert begun(picker.pick_span(A, everything(picker), 99, 0.0, slack=2)) == [1, 2, 3, 4]
+
+
+def test_a_span_is_one_piece_at_least_and_ends_at_what_is_had_asked_or_not_there():
+    assert begun(make("ooo").pick_span(A, pieces(" * "), 1, 0.0)) == [1]
+    assert begun(make("*oo*").pick_span(A, pieces("****"), 99, 0.0)) == [1, 2]
+    assert begun(make("oooo").pick_span(A, pieces(" ** "), 99, 0.0)) == [1, 2]
+
+
+def test_a_span_goes_on_where_the_last_one_ended_unless_that_is_common():
+    picker = make("oooooooo", "11111111")
+    assert begun(picker.pick_span(A, everything(picker), 8, 0.0, after=5)) == [5, 6]
+
+    picker = make("oooooooo", "11111199")
+    assert 6 not in begun(picker.pick_span(A, everything(picker), 4, 0.0, after=6))
+
+
+def test_a_span_takes_up_first_what_others_began_and_left():
+    picker = make("oooo")
+    gone = picker.pick(B, pieces("*   "), 3, 0.0)
+    picker.released(B, gone)
+    pick(picker, C, 2, has=pieces(" *  "))
+
+    assert picker.pick_span(A, everything(picker), 99, 0.0, run=4) == [block(0, 0, 4)]
+
+
+def test_a_span_takes_what_others_are_busy_with_only_when_nothing_else_is_left():
+    picker = make("oo")
+    pick(picker, B, 1, has=pieces("* "))
+
+    assert begun(picker.pick_span(A, everything(picker), 99, 0.0)) == [1]
+    assert picker.pick_span(A, everything(picker), 99, 0.0, run=4) == [block(0, 1, 3)]
+    assert picker.pick_span(A, everything(picker), 99, 0.0) == []
+
+
+def test_a_span_of_a_suspect_is_of_pieces_that_it_gives_alone():
+    picker = make("ooo")
+    pick(picker, B, 1, has=pieces("*  "))
+
+    blocks = picker.pick_span(A, everything(picker), 99, 0.0, alone=True)
+
+    assert begun(blocks) == [1, 2]
+    assert begun(pick(picker, B, 99)) == [0]
+    assert again(picker, C, 99, 100.0)[0].piece == 0
+    assert picker.pick_span(A, everything(picker), 99, 0.0, alone=True) == []
+
+
+def test_others_take_over_from_the_end_of_a_span():
+    picker = make("ooo")
+    picker.pick_span(A, everything(picker), 99, 0.0)
+
+    assert begun(again(picker, B, 4, STALE_AFTER + 1)) == [2]
+
+
+def test_what_is_free_can_be_asked_for_in_a_given_order():
+    picker = make("oo*o.o")
+    pick(picker, B, 1, has=pieces("*     "))
+
+    assert [piece for piece in range(6) if picker.has_free(piece)] == [0, 1, 3, 5]
+    blocks = picker.pick_next(A, range(6), 6, 0.0, run=4)
+    assert blocks == [block(0, 1, 3), block(1, 0, 4)]
+    assert begun(picker.pick_next(A, range(6), 99, 0.0)) == [3, 5]
