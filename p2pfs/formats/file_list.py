@@ -22,11 +22,13 @@ class FileEntry:
     """One file: its safe path below the torrent's folder, and its length in bytes.
 
     The path of a single-file torrent is `(name,)`. What the file is called on disk is
-    decided for all files together by `paths.disk_paths`.
+    decided for all files together by `paths.disk_paths`. `padding`: nothing but zeros, which
+    nobody has to be asked for (BEP 47).
     """
 
     path: tuple[str, ...]
     length: int
+    padding: bool = False
 
 
 def read_length(entry: dict[bytes, Value]) -> int:
@@ -61,6 +63,7 @@ def read_files(listed: Value) -> tuple[FileEntry, ...]:
             raise MetainfoError("the path of a file has a part that is not a string")
         path = safe_path(parts, known)  # type: ignore[arg-type]
         length = read_length(entry)
+        padding = False
         attributes = entry.get(b"attr", b"")  # BEP 47
         if isinstance(attributes, bytes) and attributes:
             if b"l" in attributes:
@@ -68,9 +71,10 @@ def read_files(listed: Value) -> tuple[FileEntry, ...]:
                     raise MetainfoError("a symbolic link owns bytes")
                 continue
             if b"p" in attributes:
+                padding = True
                 pads += 1
                 path = (".pad", f"{pads}-{length}")
-        files.append(FileEntry(path, length))
+        files.append(FileEntry(path, length, padding))
     if not files:
         raise MetainfoError("the list of files has nothing but symbolic links")
     disk_paths(file.path for file in files)

@@ -41,8 +41,10 @@ def test_links_are_left_out_and_padding_gets_names_of_its_own():
         entry(1, b"odd", attr=7),
     ]
 
-    paths = [file.path for file in read_files(listed)]
+    files = read_files(listed)
+    paths = [file.path for file in files]
     assert paths == [("a",), (".pad", "1-4"), (".pad", "2-4"), ("run",), ("odd",)]
+    assert [file.padding for file in files] == [False, True, True, False, False]
 
 
 @pytest.mark.parametrize("length", [-1, b"1", None, [1]])
