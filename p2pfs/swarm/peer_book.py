@@ -3,13 +3,16 @@
 Invariant: an address is dialled at most once at a time and waits longer after each
 failure; our own addresses and banned peers are not dialled. Bans are on (host, peer id)
 and run out; a public host is banned as a whole only after `HOST_BANS` different peers
-there. Private addresses never are: a whole classroom may stand behind one.
+there. Private addresses never are: a whole classroom may stand behind one. What other
+peers say (hearsay) fills `MAX_HEARSAY` of the book, takes the place of nothing else, and
+is given up after `HEARSAY_TRIES`, until a tracker says the same or the peer comes itself.
 """
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -20,6 +23,8 @@ Address = tuple[str, int]
 """Host (numeric) and port."""
 
 MAX_KNOWN: Final = 2000
+MAX_HEARSAY: Final = 500
+HEARSAY_TRIES: Final = 3
 FIRST_RETRY: Final = 5.0
 MAX_RETRY: Final = 600.0
 BAN_FOR: Final = 3600.0
@@ -46,37 +51,61 @@ class PeerBook:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._entries: dict[Address, _Entry] = {}
+        self._hearsay: set[Address] = set()
         self._own: set[Address] = set()
         self._bans: dict[tuple[str, bytes], float] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def heard_of(self, address: Address, now: float) -> bool:
-        """Whether the address was new and taken. Hearing of one again clears no back-off."""
-        if address in self._own or address in self._entries or not 0 < address[1] < 65536:
+    def heard_of(self, address: Address, now: float, *, hearsay: bool = False) -> bool:
+        """Whether the address was new and taken. Hearing of one again clears no back-off.
+
+        `hearsay`: from whoever says so, not from a tracker or the user.
+        """
+        if address in self._own or not 0 < address[1] < 65536:
             return False
-        if len(self._entries) >= MAX_KNOWN:
-            worst = max(
-                (a for a, e in self._entries.items() if not e.connected and not e.dialling),
-                key=lambda a: self._entries[a].failures,
-                default=None,
-            )
-            if worst is None or self._entries[worst].failures == 0:
+        entry = self._entries.get(address)
+        if entry is not None:
+            if address in self._hearsay and not hearsay:
+                self._hearsay.remove(address)
+                entry.next_at = now if entry.next_at == math.inf else entry.next_at
+            return False
+        if hearsay and len(self._hearsay) >= MAX_HEARSAY:
+            if not self._make_room(self._hearsay):
                 return False
-            del self._entries[worst]
+        elif len(self._entries) >= MAX_KNOWN and not (
+            self._make_room(self._hearsay, failed=hearsay)
+            or (not hearsay and self._make_room(self._entries))
+        ):
+            return False
         self._entries[address] = _Entry(now)
+        if hearsay:
+            self._hearsay.add(address)
+        return True
+
+    def _make_room(self, among: Collection[Address], *, failed: bool = True) -> bool:
+        """Forget the one of `among` that failed most; without `failed`, one that did not, too."""
+        worst = max(
+            (a for a in among if not (self._entries[a].connected or self._entries[a].dialling)),
+            key=lambda a: self._entries[a].failures,
+            default=None,
+        )
+        if worst is None or (failed and self._entries[worst].failures == 0):
+            return False
+        del self._entries[worst]
+        self._hearsay.discard(worst)
         return True
 
     def to_dial(self, count: int, now: float) -> list[Address]:
-        """Up to `count` addresses that are due, those that failed least first."""
+        """Up to `count` addresses that are due: who failed least first, hearsay after the rest."""
         due = [
             address
             for address, entry in self._entries.items()
             if entry.next_at <= now and entry.waits
         ]
         self._rng.shuffle(due)
-        due.sort(key=lambda address: self._entries[address].failures)
+        due.sort(key=lambda address: (self._entries[address].failures, address in self._hearsay))
         for address in due[:count]:
             self._entries[address].dialling = True
         return due[:count]
@@ -91,6 +120,7 @@ class PeerBook:
             return
         entry = self._entries[address]
         entry.dialling, entry.connected = False, True
+        self._hearsay.discard(address)
 
     def disconnected(self, address: Address, now: float, *, failed: bool) -> None:
         """A dial or a session to `address` ended; `failed`: with nothing gained."""
@@ -101,6 +131,8 @@ class PeerBook:
         entry.failures = entry.failures + 1 if failed else 1
         wait = min(MAX_RETRY, FIRST_RETRY * 2.0 ** min(entry.failures - 1, 10))
         entry.next_at = now + wait * self._rng.uniform(0.8, 1.2)
+        if address in self._hearsay and entry.failures >= HEARSAY_TRIES:
+            entry.next_at = math.inf
 
     def nothing_to_gain(self, address: Address) -> None:
         """Both ends are complete: not dialled again until `gain_possible`."""
@@ -116,6 +148,12 @@ class PeerBook:
         """A handshake came back with our own peer id."""
         self._own.add(address)
         self._entries.pop(address, None)
+        self._hearsay.discard(address)
+
+    def forget_all(self) -> None:
+        """Know nobody any more but ourselves; who is banned stays so."""
+        self._entries.clear()
+        self._hearsay.clear()
 
     def ban(self, host: str, peer_id: bytes, now: float) -> None:
         self._bans[host, peer_id] = now + BAN_FOR

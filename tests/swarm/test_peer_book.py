@@ -7,7 +7,15 @@ import random
 
 import pytest
 
-from p2pfs.swarm.peer_book import BAN_FOR, HOST_BANS, MAX_KNOWN, MAX_RETRY, PeerBook
+from p2pfs.swarm.peer_book import (
+    BAN_FOR,
+    HEARSAY_TRIES,
+    HOST_BANS,
+    MAX_HEARSAY,
+    MAX_KNOWN,
+    MAX_RETRY,
+    PeerBook,
+)
 
 A, B, C = ("192.0.2.1", 6881), ("192.0.2.2", 6881), ("192.0.2.3", 6881)
 PUBLIC, PRIVATE = "8.8.8.8", "192.168.1.7"
@@ -179,6 +187,105 @@ def test_a_full_book_keeps_those_in_use():
     assert addresses[0] in known.to_dial(MAX_KNOWN, 1e6)
 
     assert not known.heard_of(A, 0.0)
+
+
+# -- hearsay
+
+
+def test_hearsay_is_dialled_after_what_trackers_say():
+    known = book()
+    assert known.heard_of(A, 0.0, hearsay=True)
+    known.heard_of(B, 0.0)
+    assert known.heard_of(C, 0.0, hearsay=True)
+
+    assert known.to_dial(1, 0.0) == [B]
+    assert set(known.to_dial(5, 0.0)) == {A, C}
+
+
+def test_hearsay_has_a_share_of_the_book_and_no_more():
+    known = PeerBook(random.Random(1))
+    taken = [known.heard_of(one, 0.0, hearsay=True) for one in many(MAX_HEARSAY + 10)]
+
+    assert sum(taken) == len(known) == MAX_HEARSAY
+    assert known.heard_of(A, 0.0)
+
+
+def test_new_hearsay_takes_the_place_of_hearsay_that_failed():
+    known = PeerBook(random.Random(1))
+    addresses = many(MAX_HEARSAY)
+    for address in addresses:
+        known.heard_of(address, 0.0, hearsay=True)
+    fail(known, addresses[5], 1)
+
+    assert known.heard_of(A, 0.0, hearsay=True)
+    assert not known.heard_of(B, 0.0, hearsay=True)
+    assert known.heard_of(addresses[5], 0.0)  # it was forgotten
+
+
+def test_a_full_book_prefers_what_trackers_say_to_hearsay():
+    known = book(*many(MAX_KNOWN)[1:])
+    assert known.heard_of(A, 0.0, hearsay=True)
+
+    assert not known.heard_of(B, 0.0, hearsay=True)
+    assert known.heard_of(B, 0.0)
+    assert not known.heard_of(C, 0.0)
+    assert A not in known.to_dial(MAX_KNOWN, 0.0)
+
+
+def test_hearsay_never_takes_the_place_of_what_trackers_said():
+    addresses = many(MAX_KNOWN)
+    known = book(*addresses)
+    fail(known, addresses[3], 4)
+
+    assert not known.heard_of(A, 0.0, hearsay=True)
+    assert known.heard_of(A, 0.0)
+
+
+def test_hearsay_that_fails_a_few_times_is_given_up():
+    known = PeerBook(random.Random(1))
+    known.heard_of(A, 0.0, hearsay=True)
+    fail(known, A, HEARSAY_TRIES - 1)
+    assert known.to_dial(1, 1e6) == [A]
+    fail(known, A, 1)
+
+    assert known.to_dial(1, 1e6) == []
+    assert known.next_at() == math.inf
+    assert not known.heard_of(A, 1e6, hearsay=True)
+    assert known.to_dial(1, 1e6) == []
+
+
+def test_hearsay_that_a_tracker_confirms_is_as_good_as_any_other():
+    known = PeerBook(random.Random(1))
+    known.heard_of(A, 0.0, hearsay=True)
+    fail(known, A, HEARSAY_TRIES)
+
+    assert not known.heard_of(A, 5.0)
+    assert known.to_dial(1, 5.0) == [A]
+    fail(known, A, HEARSAY_TRIES)
+    assert known.to_dial(1, 1e6) == [A]
+
+
+def test_whoever_was_met_is_no_hearsay_any_more():
+    known = PeerBook(random.Random(1))
+    known.heard_of(A, 0.0, hearsay=True)
+    known.connected(A)
+    fail(known, A, HEARSAY_TRIES)
+
+    assert known.to_dial(1, 1e6) == [A]
+
+
+def test_a_book_that_forgets_everybody_still_knows_ourselves_and_who_is_banned():
+    known = book(A, B)
+    known.heard_of(C, 0.0, hearsay=True)
+    known.is_ourselves(A)
+    known.ban(PRIVATE, b"bad", 0.0)
+
+    known.forget_all()
+
+    assert len(known) == 0
+    assert not known.heard_of(A, 0.0)
+    assert known.is_banned(PRIVATE, b"bad", 1.0)
+    assert known.heard_of(C, 0.0, hearsay=True)
 
 
 # -- bans
