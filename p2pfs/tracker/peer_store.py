@@ -6,12 +6,14 @@ costs what it hands out, expiry what its budget says.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from p2pfs.geometry import TorrentId
+from p2pfs.tracker.newcomers import Newcomers
 from p2pfs.tracker.swarm_table import Counts, PeerKind, SwarmPeer, SwarmTable
 
 __all__ = ["Announced", "Counts", "MemoryPeerStore", "PeerKind", "PeerStore", "SwarmPeer"]
@@ -63,10 +65,12 @@ class PeerStore(Protocol):
 class MemoryPeerStore:
     """Every swarm in this process; a peer is silent after `lifetime` seconds.
 
-    Beyond `max_peers` new peers are answered but not listed, so that invented peers
-    cannot take all memory. `rng` picks the peers handed out. `with_content` are the info
-    hashes of swarms that have at least one seed or partial seed; `content_changes` counts
-    how often they changed.
+    Beyond `max_peers`, and in new swarms beyond `max_torrents`, new peers are answered but
+    not listed, so that invented ones cannot take all memory (about 600 MiB at most). Nor are
+    those beyond `max_new` that one source brings within a `lifetime`, so that nobody takes
+    up that room alone. `rng` picks the peers handed out. `with_content` are the info hashes
+    of swarms that have at least one seed or partial seed; `content_changes` counts how often
+    they changed.
     """
 
     def __init__(
@@ -75,9 +79,13 @@ class MemoryPeerStore:
         *,
         rng: random.Random | None = None,
         max_peers: int = 2_000_000,
+        max_torrents: int = 400_000,
+        max_new: int = 50_000,
     ) -> None:
         self.lifetime = lifetime
         self.max_peers = max_peers
+        self.max_torrents = max_torrents
+        self._newcomers = Newcomers(max_new, lifetime)
         self.peer_count = 0
         self._rng = rng or random.Random()
         self._swarms: dict[bytes, SwarmTable] = {}
@@ -108,9 +116,12 @@ class MemoryPeerStore:
     ) -> Announced:
         swarm = self._swarms.get(torrent_id.v1)
         listed = peer.port != 0
+        admitted = False
         row = -1
         if swarm is None:
-            if not listed or self.peer_count >= self.max_peers:
+            room = len(self._swarms) < self.max_torrents
+            admitted = listed and room and self._admits(peer, now)
+            if not admitted:
                 return Announced(self.counts(torrent_id) or Counts())
             swarm = self._swarms[torrent_id.v1] = SwarmTable(self._past.pop(torrent_id.v1, 0))
             self._rounds.append(torrent_id.v1)
@@ -123,7 +134,7 @@ class MemoryPeerStore:
             new = row < 0
             if not new:
                 row = swarm.move(row, kind)
-            elif self.peer_count < self.max_peers:
+            elif admitted or self._admits(peer, now):
                 row = swarm.insert(identity, kind)
                 self.peer_count += 1
             if row >= 0:
@@ -133,6 +144,12 @@ class MemoryPeerStore:
         peers = swarm.pick(peer, row, kind, numwant, self._rng)
         ids = [swarm.ids[place][:20] for place in peers.values()] if with_ids else ()
         return Announced(swarm.counts(), list(peers), ids)
+
+    def _admits(self, peer: SwarmPeer, now: float) -> bool:
+        """Whether one more peer may be listed; whoever is never silent has a lease for that."""
+        return self.peer_count < self.max_peers and (
+            now == math.inf or self._newcomers.admit(peer.host, now)
+        )
 
     def remove(self, torrent_id: TorrentId, peer: SwarmPeer) -> Counts:
         swarm = self._swarms.get(torrent_id.v1)

@@ -280,6 +280,41 @@ def test_a_full_store_answers_newcomers_without_listing_them() -> None:
     assert (store.peer_count, store.torrent_count) == (2, 1)
 
 
+def test_a_store_with_very_many_torrents_takes_no_new_one_but_goes_on_with_those_it_has() -> None:
+    store = MemoryPeerStore(LIFETIME, max_torrents=1)
+    enter(store, peer(1))
+
+    assert enter(store, peer(2), torrent=OTHER) == []
+    assert enter(store, peer(3), torrent=OTHER) == []
+    assert enter(store, peer(2)) == [packed(peer(1))]
+    assert (store.peer_count, store.torrent_count) == (2, 1)
+
+
+def test_a_source_that_brings_very_many_peers_is_answered_without_listing_them() -> None:
+    store = MemoryPeerStore(LIFETIME, max_new=2)
+    honest = peer(500)
+    enter(store, honest)
+    fakes = [peer(number, host=b"\x09\x09\x09\x09", port=number) for number in range(1, 100)]
+
+    for number, fake in enumerate(fakes):
+        enter(store, fake, torrent=(TORRENT, OTHER)[number % 2])
+    enter(store, fakes[0])  # those that are listed may go on
+
+    assert store.peer_count == 3
+    assert packed(honest) in enter(store, peer(501))
+    enter(store, fakes[50], now=LIFETIME)
+    assert store.peer_count == 5
+
+
+def test_who_has_a_lease_may_bring_any_number() -> None:
+    store = MemoryPeerStore(LIFETIME, max_new=1)
+
+    for number in range(10):
+        enter(store, peer(1, port=1), now=math.inf, torrent=TorrentId(bytes([number]) * 20))
+
+    assert store.peer_count == 10
+
+
 steps = st.lists(
     st.tuples(
         st.integers(0, 20),
