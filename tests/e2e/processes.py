@@ -189,10 +189,11 @@ class Running:
 
 
 class Lab:
-    """A folder in which commands run; `tracker_port` is the last tracker's (1 before)."""
+    """A folder in which commands run, at `address`; `tracker_port` is the last one (1 before)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.address = address
         self.running: list[Running] = []
         self.tracker_port = 1
 
@@ -241,18 +242,18 @@ class Lab:
         return process
 
     def tracker(self, *more: str) -> Running:
-        process = self.p2pfs("tracker", "--host", "127.0.0.1", "-d", "0", "--json", *more)
+        process = self.p2pfs("tracker", "--host", self.address, "-d", "0", "--json", *more)
         self.tracker_port = process.event("ready")["port"]
         return process
 
     @property
     def announce_url(self) -> str:
-        return f"http://127.0.0.1:{self.tracker_port}/announce"
+        return f"http://{self.address}:{self.tracker_port}/announce"
 
     @property
     def where(self) -> tuple[str, ...]:
         """The options that name the tracker, and any free port to listen on."""
-        return ("-i", "127.0.0.1", "-d", str(self.tracker_port), "-p", "0")
+        return ("-i", self.address, "-d", str(self.tracker_port), "-p", "0")
 
     def torrent(self, path: str, *more: str, output: str = "t.torrent") -> str:
         """Make a .torrent of `path` that names the tracker; its own path."""

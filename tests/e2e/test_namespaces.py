@@ -5,95 +5,28 @@ The machines are network namespaces joined by one cable, without a default route
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from p2pfs.formats.config_file import parse
-from tests.e2e.processes import P2PFS, Lab, Running, no_traceback, until
+from tests.e2e.processes import Running, no_traceback, until
+from tests.support.namespaces import HERE, Machine, two_machines, why_not
 
 NAME = "content ä.bin"
 SIZE = 3_000_000
-HERE, THERE = "10.77.1.1", "10.77.1.2"
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(("ip", *arguments), check=True, capture_output=True, timeout=30)
-
-
-def why_not() -> str | None:
-    """Why no namespaces can be made here; None when they can."""
-    if sys.platform != "linux":
-        return "network namespaces are a thing of Linux"
-    if os.geteuid() != 0:
-        return "network namespaces take root"
-    if shutil.which("ip") is None:
-        return "the command `ip` is missing (iproute2)"
-    name = f"p2pfs-{os.getpid()}-probe"
-    try:
-        ip("netns", "add", name)
-        ip("netns", "del", name)
-    except subprocess.CalledProcessError as error:
-        return f"no network namespaces here: {error.stderr.decode().strip()}"
-    return None
 
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
-class Machine(Lab):
-    """A lab in a network namespace, at `address`."""
-
-    def __init__(self, folder: Path, namespace: str, address: str) -> None:
-        super().__init__(folder)
-        self.namespace = namespace
-        self.address = address
-
-    def p2pfs(self, *arguments: str) -> Running:
-        environment = {
-            "P2PFS_INDEX": "",
-            "P2PFS_TOKEN": "",
-            "XDG_CACHE_HOME": str(self.folder / "cache"),
-        }
-        return self.start("ip", "netns", "exec", self.namespace, *P2PFS, *arguments, **environment)
-
-
-@contextlib.contextmanager
-def cable(first: str, second: str) -> Iterator[None]:
-    """Two namespaces that see each other and nothing else, gone afterwards."""
-    try:
-        for name in (first, second):
-            ip("netns", "add", name)
-        ip("link", "add", "veth0", "netns", first, "type", "veth", "peer", "veth0", "netns", second)
-        for name, address in ((first, HERE), (second, THERE)):
-            ip("-n", name, "address", "add", f"{address}/24", "dev", "veth0")
-            for device in ("lo", "veth0"):
-                ip("-n", name, "link", "set", device, "up")
-        yield
-    finally:
-        for name in (first, second):
-            with contextlib.suppress(subprocess.CalledProcessError):
-                ip("netns", "del", name)
-
-
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
-    names = [f"p2pfs-{os.getpid()}-{side}" for side in "ab"]
-    with cable(*names), contextlib.ExitStack() as stack:
-        made = []
-        for name, address in zip(names, (HERE, THERE), strict=True):
-            folder = tmp_path / name[-1]
-            folder.mkdir()
-            made.append(Machine(folder, name, address))
-            stack.callback(made[-1].close)
-        yield made[0], made[1]
+    with two_machines(tmp_path) as made:
+        yield made
 
 
 def index_on(machine: Machine, *more: str) -> Running:
