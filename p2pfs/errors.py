@@ -13,6 +13,7 @@ __all__ = [
     "FormatError",
     "GeometryError",
     "ListenError",
+    "MagnetError",
     "MetainfoError",
     "NetworkError",
     "P2pfsError",
@@ -46,6 +47,10 @@ class BencodeError(FormatError):
 
 class MetainfoError(FormatError):
     """Bencode, but not a metainfo file that can be used safely."""
+
+
+class MagnetError(FormatError):
+    """A magnet link that names no torrent that can be used."""
 
 
 class WireError(FormatError):
