@@ -1,8 +1,9 @@
 """HTTP requests that cannot be turned against us (aiohttp underneath).
 
 Invariant: every address is checked before it is connected to, on every redirect again;
-a body is never larger than its limit, counted after decompression; everything that can go
-wrong outside ends as a `NetworkError`, or as a status that the caller looks at.
+a body is never larger than its limit, counted after decompression, or it is read bit by
+bit; everything that can go wrong outside ends as a `NetworkError`, or as a status that the
+caller looks at.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import asyncio
 import contextlib
 import socket
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfs.errors import NetworkError
+from p2pfs.formats.http_range import byte_range
 from p2pfs.formats.reach import Reach, reach_of
 from p2pfs.net.addresses import resolve
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-__all__ = ["HttpClient", "HttpResponse", "printable", "reason_for"]
+__all__ = ["HttpClient", "HttpPart", "HttpResponse", "printable", "reason_for"]
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -32,6 +34,9 @@ _IDLE_SECONDS = 5.0
 """How long a kept connection may be idle: less than servers allow, so that none is closed
 just as a request goes out."""
 _KEPT_SESSIONS = 8
+_RECEIVE_AHEAD = 128 * 1024
+"""Bytes of a body that are held before they are read."""
+_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,33 @@ def printable(text: str, limit: int = 300) -> str:
     """`text` from outside as it may be shown: one line, no control characters, bounded."""
     shown = "".join(char if char.isprintable() else "?" for char in text[:limit])
     return shown + ("..." if len(text) > limit else "")
+
+
+class HttpPart:
+    """An answer whose body is read bit by bit, no faster than `read` is called."""
+
+    def __init__(self, response: aiohttp.ClientResponse, silence: float) -> None:
+        self._response = response
+        self._silence = silence
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def length(self) -> int | None:
+        """The bytes of the body, if the server says so."""
+        return self._response.content_length
+
+    def header(self, name: str) -> str:
+        """The value of a header; empty when there is none."""
+        return self._response.headers.get(name, "")
+
+    async def read(self, limit: int) -> bytes:
+        """Up to `limit` bytes as they come, none at the end. Raises `NetworkError`."""
+        with _network_errors(f"nothing came for {self._silence:g} s"):
+            async with asyncio.timeout(self._silence):
+                return await self._response.content.read(limit)
 
 
 class HttpClient:
@@ -86,38 +118,76 @@ class HttpClient:
         `url` is sent as it stands, so it must be encoded. Only GET follows redirects, and
         what is in `headers` is sent to no other address than `url`. Raises `NetworkError`.
         """
-        import aiohttp
-        from yarl import URL
-
-        own = {"User-Agent": _user_agent(), "Accept-Encoding": "gzip"}
-        sent = {**own, **(headers or {})}
+        sent = dict(headers or {})
         if content_type:
             sent["Content-Type"] = content_type
+        with _network_errors(f"no complete answer within {seconds:g} s"):
+            async with (
+                asyncio.timeout(seconds),
+                self._answer(
+                    method, url, trusted=trusted, encoding="gzip", headers=sent, body=body
+                ) as (response, final_url),
+            ):
+                content = await _read(response, limit)
+                return HttpResponse(response.status, content, final_url)
+
+    @contextlib.asynccontextmanager
+    async def part(
+        self, url: str, *, trusted: bool, offset: int, length: int, silence: float
+    ) -> AsyncIterator[HttpPart]:
+        """GET `length` bytes of a file from `offset` on, with redirects; its body is still to come.
+
+        For `silence` seconds the server may say nothing. Whether the answer is what was
+        asked for is for the caller to see. Raises `NetworkError`.
+        """
+        asked = {"Range": byte_range(offset, length)}
+        async with contextlib.AsyncExitStack() as stack:
+            with _network_errors(f"no answer within {silence:g} s"):
+                async with asyncio.timeout(silence):
+                    response, _ = await stack.enter_async_context(
+                        self._answer(
+                            "GET", url, trusted=trusted, encoding="identity", everywhere=asked
+                        )
+                    )
+            yield HttpPart(response, silence)
+
+    @contextlib.asynccontextmanager
+    async def _answer(
+        self,
+        method: str,
+        url: str,
+        *,
+        trusted: bool,
+        encoding: str,
+        everywhere: Mapping[str, str] = _NOTHING,
+        headers: Mapping[str, str] = _NOTHING,
+        body: bytes | None = None,
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, str]]:
+        """The answer that is no redirect, and its URL.
+
+        `everywhere` goes to every address on the way, `headers` to the first one alone.
+        """
+        from yarl import URL
+
+        own = {"User-Agent": _user_agent(), "Accept-Encoding": encoding, **everywhere}
+        sent = {**own, **headers}
         local = self._local
-        try:
-            target = URL(url, encoded=True)
-            async with asyncio.timeout(seconds):
-                for _ in range(MAX_REDIRECTS + 1):
-                    addresses = await _resolve(target, trusted=trusted, local=local)
-                    async with (
-                        self._session(addresses) as session,
-                        session.request(
-                            method, target, data=body, headers=sent, allow_redirects=False
-                        ) as response,
-                    ):
-                        if method != "GET" or response.status not in _REDIRECTS:
-                            content = await _read(response, limit)
-                            return HttpResponse(response.status, content, str(target))
-                        target = _redirected(target, response.headers.get("Location"))
-                    sent = own
-                    if any(reach_of(one) is Reach.GLOBAL for one, _ in addresses):
-                        trusted = local = False  # nobody outside leads us to what is inside
-        except TimeoutError as error:
-            if isinstance(error, aiohttp.ConnectionTimeoutError):
-                raise NetworkError(f"no connection within {_CONNECT_SECONDS:g} s") from None
-            raise NetworkError(f"no complete answer within {seconds:g} s") from None
-        except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
-            raise NetworkError(reason_for(error)) from error
+        target = URL(url, encoded=True)
+        for _ in range(MAX_REDIRECTS + 1):
+            addresses = await _resolve(target, trusted=trusted, local=local)
+            async with (
+                self._session(addresses) as session,
+                session.request(
+                    method, target, data=body, headers=sent, allow_redirects=False
+                ) as response,
+            ):
+                if method != "GET" or response.status not in _REDIRECTS:
+                    yield response, str(target)
+                    return
+                target = _redirected(target, response.headers.get("Location"))
+            sent = own
+            if any(reach_of(one) is Reach.GLOBAL for one, _ in addresses):
+                trusted = local = False  # nobody outside leads us to what is inside
         raise NetworkError(f"more than {MAX_REDIRECTS} redirects")
 
     @contextlib.asynccontextmanager
@@ -133,6 +203,21 @@ class HttpClient:
         else:
             async with _new_session(addresses, keep=False) as session:
                 yield session
+
+
+@contextlib.contextmanager
+def _network_errors(too_late: str) -> Iterator[None]:
+    """Turns what may go wrong outside into `NetworkError`; `too_late` says that time ran out."""
+    import aiohttp
+
+    try:
+        yield
+    except TimeoutError as error:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            raise NetworkError(f"no connection within {_CONNECT_SECONDS:g} s") from None
+        raise NetworkError(too_late) from None
+    except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
+        raise NetworkError(reason_for(error)) from error
 
 
 async def _resolve(target: URL, *, trusted: bool, local: bool) -> list[tuple[str, int]]:
@@ -152,6 +237,7 @@ def _new_session(addresses: Sequence[tuple[str, int]], *, keep: bool) -> aiohttp
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS),
+        read_bufsize=_RECEIVE_AHEAD,
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from p2pfs.errors import NetworkError
 from p2pfs.formats.reach import Reach
 from p2pfs.net import addresses, http_client
-from p2pfs.net.http_client import MAX_REDIRECTS, HttpClient, HttpResponse, printable
+from p2pfs.net.http_client import MAX_REDIRECTS, HttpClient, HttpPart, HttpResponse, printable
 from tests.support.rawhttp import raw_server, reply
 
 LIMIT = 10_000
@@ -303,3 +303,111 @@ async def test_headers_of_the_caller_are_not_sent_where_a_redirect_leads() -> No
 
     assert b"secret" in server.requests[0]
     assert b"secret" not in target.requests[0]
+
+
+# -- parts of files
+
+
+@contextlib.asynccontextmanager
+async def open_part(
+    port: int, *, silence: float = 5.0, trusted: bool = True
+) -> AsyncIterator[HttpPart]:
+    async with (
+        HttpClient() as client,
+        client.part(
+            f"http://127.0.0.1:{port}/file",
+            trusted=trusted,
+            offset=10,
+            length=5,
+            silence=silence,
+        ) as part,
+    ):
+        yield part
+
+
+async def test_a_part_of_a_file_is_asked_for_also_where_a_redirect_leads() -> None:
+    found = reply(
+        b"01234", status="206 Partial Content", headers="Content-Range: bytes 10-14/99\r\n"
+    )
+    async with raw_server(redirect("/moved"), found) as server, open_part(server.port) as part:
+        assert (part.status, part.length) == (206, 5)
+        assert part.header("Content-Range") == "bytes 10-14/99"
+        assert part.header("Retry-After") == ""
+        assert await part.read(2) == b"01"
+        assert await part.read(99) == b"234"
+        assert await part.read(99) == b""
+
+    for request in server.requests:
+        assert b"Range: bytes=10-14\r\n" in request
+        assert b"Accept-Encoding: identity\r\n" in request
+
+
+async def test_no_more_of_a_part_is_received_than_is_read() -> None:
+    sent = 0
+
+    async def endless(head: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 206 Partial Content\r\nConnection: close\r\n\r\n")
+        while True:
+            writer.write(bytes(65536))
+            await writer.drain()
+            sent += 65536
+
+    async with raw_server(endless) as server, open_part(server.port) as part:
+        assert len(await part.read(1000)) == 1000
+        before = -1
+        while before != sent:  # until everything in between is full
+            before = sent
+            await asyncio.sleep(0.2)
+        assert sent < 32 << 20
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "disconnect"),
+        (b"garbage\r\n\r\n", "."),
+        (redirect("http://169.254.169.254/"), "never asked"),
+        (redirect("/again"), "more than 5"),
+    ],
+)
+async def test_a_part_that_cannot_be_had_is_one_kind_of_error(answer: bytes, why: str) -> None:
+    async with raw_server(answer) as server:
+        with pytest.raises(NetworkError, match=why):
+            async with open_part(server.port):
+                pass
+
+
+async def test_a_part_that_ends_early_is_an_error_where_it_ends() -> None:
+    short = reply(b"012", status="206 Partial Content", length=5)
+    async with raw_server(short) as server, open_part(server.port) as part:
+        assert await part.read(99) == b"012"
+        with pytest.raises(NetworkError):
+            await part.read(99)
+
+
+async def test_silence_is_borne_for_a_while_before_a_part_and_inside_it() -> None:
+    async def silent(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async def stuck(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(b"01", status="206 Partial Content", length=5))
+        await asyncio.sleep(60)
+
+    async with raw_server(silent, stuck) as server:
+        with pytest.raises(NetworkError, match="no answer within"):
+            async with open_part(server.port, silence=0.05):
+                pass
+        async with open_part(server.port, silence=0.2) as part:
+            assert await part.read(99) == b"01"
+            with pytest.raises(NetworkError, match="nothing came for"):
+                await part.read(99)
+
+
+async def test_a_part_of_a_url_from_outside_is_not_asked_for_on_this_machine() -> None:
+    async with raw_server(reply(b"x")) as server:
+        with pytest.raises(NetworkError, match="loopback"):
+            async with open_part(server.port, trusted=False):
+                pass
+
+    assert server.requests == []
