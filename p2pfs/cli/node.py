@@ -192,7 +192,8 @@ async def _run(setting: _Setting, screen: Screen, front: LineFront, wanted: int 
     number = await _ask_id(front) if wanted is None else wanted
     folder = shared_folder(setting.root, number)
     screen.role = "node" if isinstance(screen, JsonScreen) else f"node {number}"
-    located = await locate(setting.host, setting.index_port, setting.config_dir)
+    find = partial(locate, setting.host, setting.index_port, setting.config_dir)
+    located = await find()
     client = Client(
         port=setting.port,
         bind=setting.bind,
@@ -209,6 +210,7 @@ async def _run(setting: _Setting, screen: Screen, front: LineFront, wanted: int 
             node_id=str(number),
             key=cache.secret("key"),
             cache=cache,
+            locate=find if setting.host is None else None,
         ) as serving:
             with _written(setting, number, folder, client.port):
                 files = len(serving.node.files())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,10 +102,11 @@ async def open_node(
     node_id: str,
     key: str,
     cache: HashCache,
+    locate: Callable[[], Awaitable[Located]] | None = None,
 ) -> AsyncIterator[Serving]:
     """A node that has shared all that was there at the start.
 
-    Raises what `Node.start` raises.
+    `locate` finds the index when it is not where it was any more. Raises what `Node.start` raises.
     """
     from p2pfs.cli.finding import token_of_environment
     from p2pfs.net.index_client import IndexClient
@@ -117,7 +118,21 @@ async def open_node(
         located.base, token=token_of_environment(), node=(node_id, key), advice=located.advice
     )
     async with client, index:
-        node = Node(client, index, sources, cache=cache, on_event=events, hashing=hashing)
+
+        async def find_index() -> None:
+            if locate is not None:
+                now = await locate()
+                index.move(now.base, now.advice)
+
+        node = Node(
+            client,
+            index,
+            sources,
+            cache=cache,
+            on_event=events,
+            hashing=hashing,
+            find_index=find_index,
+        )
         serving = Serving(client, index, node)
         status = _Seldom(serving.status, loop.time)
         screen.status = lambda: hashing.text or f"{screen.role}: {status()}"

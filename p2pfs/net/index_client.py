@@ -137,6 +137,11 @@ class IndexClient:
     async def __aexit__(self, *exception: object) -> None:
         await self._http.__aexit__(*exception)
 
+    def move(self, base: str, advice: str) -> None:
+        """The index is at another URL from now on."""
+        self.base = base.rstrip("/")
+        self._advice = advice
+
     @property
     def where(self) -> str:
         """What to call the index in messages."""

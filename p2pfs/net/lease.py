@@ -33,7 +33,8 @@ GOODBYE: Final = 3.0
 class Lease:
     """`unknown` gives the index the torrents that it does not know, by info hash.
 
-    `lost` is told why when the index is out of reach or refuses, `back` when it has us again.
+    `lost` is told why when the index is out of reach or refuses, `back` when it has us again;
+    `again` is called before each new attempt, and may move `index` to where it is now.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Lease:
         unknown: Callable[[Sequence[str]], Awaitable[None]],
         lost: Callable[[str], None],
         back: Callable[[], None],
+        again: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._index = index
         self._port = port
         self._unknown = unknown
         self._lost = lost
         self._back = back
+        self._again = again
         self._torrents: frozenset[str] = frozenset()
         self._wanted = 0
         self._told = -1
@@ -102,6 +105,7 @@ class Lease:
         while True:
             if self._problem:
                 await asyncio.sleep(RETRY_EVERY)
+                await self._look_again()
             elif await self._woken(self._renew_every):
                 await asyncio.sleep(GATHER)
             self._wake.clear()
@@ -112,6 +116,13 @@ class Lease:
             except Exception as error:
                 log.exception("a fault of ours in a registration")
                 await self._failed(f"a fault of ours: {error}")
+
+    async def _look_again(self) -> None:
+        if self._again is not None:
+            try:
+                await self._again()
+            except P2pfsError as error:
+                log.info("the index is not found elsewhere: %s", error)
 
     async def _woken(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

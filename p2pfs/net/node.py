@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 TELL_EVERY: Final = 0.5
 """Seconds between two new lists for the index while many files are being hashed."""
+
+SETTLE_PATIENCE: Final = 3.0
+"""Seconds that the start waits for files that were written just before it."""
 
 LEAVE_PATIENCE: Final = 2.0
 """Seconds that a download waits to be out of the tracker's list before it is shared."""
@@ -73,7 +76,8 @@ class Node:
     """Shares what `sources` find through `client`, and holds a place at `index`.
 
     The client is the caller's: it is started before and closed after the node; the index
-    was told who this node is. Events come in the loop's thread. `hashing` is told (name,
+    was told who this node is, and `find_index` moves it to where it is when it does not
+    answer any more. Events come in the loop's thread. `hashing` is told (name,
     bytes done, bytes in all) on worker threads.
     """
 
@@ -86,6 +90,7 @@ class Node:
         cache: HashCache,
         on_event: Callable[[NodeEvent], None] = lambda event: None,
         hashing: Hashing | None = None,
+        find_index: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._client = client
         self._index = index
@@ -108,10 +113,11 @@ class Node:
             refused=self._problem,
             lost=lambda why: self._tell(NodeEvent("index_lost", text=why)),
             back=lambda: self._tell(NodeEvent("index_back")),
+            again=find_index,
         )
 
     async def start(self) -> None:
-        """Register, then share what is there; returns when all that is quiet is shared.
+        """Register, then share what is there; what was written a moment ago is waited for.
 
         An index that is down is told of and tried again. Raises `NodeTaken` when another
         node has this id, `NotAllowed` without the token, `StorageError` when a source
@@ -122,6 +128,10 @@ class Node:
         self._watch.start()
         known = await asyncio.to_thread(self._shelf.known)
         wait = await self._look()
+        until = asyncio.get_running_loop().time() + SETTLE_PATIENCE
+        while wait is not None and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(wait)
+            wait = await self._look()
         await self._publication.settled()
         await self._take_back(known)
         self._background(self._look_forever(wait), "node")

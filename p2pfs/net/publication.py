@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from p2pfs.errors import P2pfsError
@@ -21,14 +21,14 @@ __all__ = ["Publication"]
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 8
-"""Torrents on their way to the index at the same time."""
+"""Requests to the index at the same time: it writes those together."""
 
 
 class Publication:
     """`ours` gives what is served now, by info hash (40 hexadecimal digits).
 
-    `refused` hears (name, reason) of a torrent that the index does not take; `lost` and
-    `back` as for `Lease`.
+    `refused` hears (name, reason) of a torrent that the index does not take; `lost`,
+    `back` and `again` as for `Lease`.
     """
 
     def __init__(
@@ -40,11 +40,12 @@ class Publication:
         refused: Callable[[str, str], None],
         lost: Callable[[str], None],
         back: Callable[[], None],
+        again: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._index = index
         self._ours = ours
         self._refused = refused
-        self.lease = Lease(index, port, unknown=self._publish, lost=lost, back=back)
+        self.lease = Lease(index, port, unknown=self._publish, lost=lost, back=back, again=again)
 
     def update(self) -> None:
         """What is served has changed: the index hears of it soon."""
@@ -57,13 +58,18 @@ class Publication:
 
     async def take_back(self, hashes: Iterable[str]) -> None:
         """Withdraw what we do not serve any more; what others published too stays."""
-        for info_hash in hashes:
-            if info_hash in self._ours():
-                continue
-            try:
-                await self._index.withdraw(info_hash)
-            except P2pfsError as error:
-                log.info("%s stays in the catalogue: %s", info_hash, error)
+        ours = self._ours()
+        waiting = [info_hash for info_hash in hashes if info_hash not in ours]
+
+        async def withdraw() -> None:
+            while waiting:
+                info_hash = waiting.pop()
+                try:
+                    await self._index.withdraw(info_hash)
+                except P2pfsError as error:
+                    log.info("%s stays in the catalogue: %s", info_hash, error)
+
+        await asyncio.gather(*(withdraw() for _ in range(AT_ONCE)))
 
     async def _publish(self, unknown: Sequence[str]) -> None:
         """Give the index the torrents that it does not know."""

@@ -41,13 +41,15 @@ def hash_tree(
     threads: int | None = None,
     progress: Progress | None = None,
     files: Files | None = None,
+    hidden: bool = True,
 ) -> HashedTree:
     """Hash a file or a folder on all cores, reading everything once.
 
     `piece_length` is in bytes (by default it goes by the size); `progress` gets (bytes
     done, bytes in all). Links and special files inside a folder are left out and named
-    in `skipped`. Raises `StorageError` for what cannot be read, for names that no torrent
-    can have, for nothing to share, and when a file changes meanwhile.
+    in `skipped`; without `hidden` so is what has a name that begins with a dot. Raises
+    `StorageError` for what cannot be read, for names that no torrent can have, for nothing
+    to share, and when a file changes meanwhile.
     """
     files = files or Files()
     real = resolved(path)
@@ -58,7 +60,7 @@ def hash_tree(
     try:
         skipped: list[str] = []
         if multi_file:
-            found = _tree(files, root, skipped)
+            found = _tree(files, root, skipped, hidden)
             if not found:
                 raise StorageError(f"there is no file to share in {path}")
         else:
@@ -134,7 +136,9 @@ def _check_name(name: str, path: Path) -> None:
         raise StorageError(f"{str(path)!a} cannot be shared: {error}") from error
 
 
-def _tree(files: Files, root: Root, skipped: list[str]) -> list[tuple[Parts, FileStat]]:
+def _tree(
+    files: Files, root: Root, skipped: list[str], hidden: bool
+) -> list[tuple[Parts, FileStat]]:
     found: list[tuple[Parts, FileStat]] = []
     waiting: list[Parts] = [()]
     while waiting:
@@ -143,6 +147,9 @@ def _tree(files: Files, root: Root, skipped: list[str]) -> list[tuple[Parts, Fil
             if name.startswith(".") and HIDDEN_MARK in name:
                 continue
             parts = (*folder, name)
+            if name.startswith(".") and not hidden:
+                skipped.append("/".join(parts))
+                continue
             if entry.is_folder:
                 _check_name(name, root.full(parts))
                 waiting.append(parts)

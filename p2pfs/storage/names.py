@@ -172,6 +172,13 @@ class Names(SystemCalls):
             raise explain("look at", root.full(parts), error) from error
         return as_stat(found)
 
+    def readable(self, root: Root, parts: Parts) -> bool:
+        """Whether this process may read a file."""
+        try:
+            return self._named(root, parts, self.sys_may_read)
+        except OSError:
+            return False
+
     def list_folder(self, root: Root, parts: Parts) -> list[tuple[str, FileStat]]:
         """What is in a folder, links not followed: (name, stat), in no order."""
         with explained("list", root.full(parts)), root.lock:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from p2pfs.errors import FormatError, StorageError
 from p2pfs.formats.metainfo import FileEntry, Metainfo, build
-from p2pfs.formats.paths import HIDDEN_MARK, MAX_DEPTH, safe_component
+from p2pfs.formats.paths import MAX_DEPTH, safe_component
 from p2pfs.storage.creating import hash_tree, resolved
 from p2pfs.storage.files import Files, FileStat, Parts, Root
 
@@ -33,6 +33,8 @@ __all__ = [
 
 QUIET: Final = 2.0
 """Seconds for which nobody may have written to a file before it is shared."""
+
+_UNREADABLE: Final = "it may not be read: give this user the right to"
 
 Signature = tuple[tuple[str, FileStat], ...]
 
@@ -132,6 +134,8 @@ class FileSource:
             if found is None:
                 return scan
             reason = _not_shareable(path.name, found)
+            if not reason and not files.readable(root, (path.name,)):
+                reason = _UNREADABLE
             if reason:
                 scan.problems[str(path)] = reason
             else:
@@ -156,7 +160,7 @@ class TreeSource:
         scan = Scan()
         root = files.open_root(self._path)
         try:
-            walked = _walk(files, root, scan.problems, hidden=True)
+            walked = _walk(files, root, scan.problems)
         finally:
             files.close_root(root)
         if walked:
@@ -171,7 +175,7 @@ def describe(item: Item, progress: Callable[[int, int], None] | None = None) -> 
 
     Raises `StorageError`, also when it is written to meanwhile.
     """
-    tree = hash_tree(item.path, progress=progress)
+    tree = hash_tree(item.path, progress=progress, hidden=False)
     name, *rest = item.parts
     files = tree.files
     if rest:
@@ -198,9 +202,7 @@ def is_unchanged(item: Item, files: Files) -> bool:
     return True
 
 
-def _walk(
-    files: Files, root: Root, problems: dict[str, str], *, hidden: bool = False
-) -> list[tuple[Parts, FileStat]]:
+def _walk(files: Files, root: Root, problems: dict[str, str]) -> list[tuple[Parts, FileStat]]:
     """The regular files below `root` that can be shared, in the order of their paths."""
     found: list[tuple[Parts, FileStat]] = []
     waiting: list[Parts] = [()]
@@ -214,7 +216,7 @@ def _walk(
             problems["/".join(folder)] = str(error)
             continue
         for name, entry in entries:
-            if name.startswith(".") and (not hidden or HIDDEN_MARK in name):
+            if name.startswith("."):
                 continue
             parts = (*folder, name)
             reason = _not_shareable(name, entry, len(parts))
@@ -222,6 +224,8 @@ def _walk(
                 problems["/".join(parts)] = reason
             elif entry.is_folder:
                 waiting.append(parts)
+            elif not files.readable(root, parts):
+                problems["/".join(parts)] = _UNREADABLE
             else:
                 found.append((parts, entry))
     found.sort(key=lambda one: [part.encode() for part in one[0]])

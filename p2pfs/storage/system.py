@@ -160,6 +160,10 @@ class SystemCalls:
     def sys_fstat(self, fd: int) -> os.stat_result:
         return os.fstat(fd)
 
+    def sys_may_read(self, name: str, dir_fd: int | None) -> bool:
+        effective = os.access in os.supports_effective_ids
+        return os.access(name, os.R_OK, dir_fd=dir_fd, effective_ids=effective)
+
     def sys_scandir(
         self, folder: int | Path
     ) -> contextlib.AbstractContextManager[Iterator[os.DirEntry[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -127,6 +128,22 @@ def test_a_node_that_was_killed_starts_again_at_once_and_has_its_place(room: Roo
     assert [event for event in again.events if event.get("state") == "checking"] == []
     assert again.leave()["ok"]
     assert room.names() == []
+
+
+def test_a_node_follows_an_index_that_starts_again_on_another_port(room: Room) -> None:
+    index = room.index()
+    before = room.port
+    node = room.node(1, film=b"film")
+
+    index.signal(signal.SIGTERM)
+    index.wait()
+    node.event("index_lost")
+    room.index()
+    node.event("index_back")
+
+    assert room.port != before
+    assert room.names() == ["film"]
+    no_traceback(node)
 
 
 def test_a_file_that_changes_in_the_middle_of_a_download_harms_nobody(room: Room) -> None:

@@ -136,6 +136,24 @@ async def test_an_index_that_is_away_is_told_of_once_and_so_is_its_return(
         await held.lease.close()
 
 
+async def test_an_index_that_moved_is_followed(server: TrackerServer) -> None:
+    held = Held(at(server))
+    held.lease.set([ONE])
+    await held.lease.start()
+    async with TrackerServer(LOCAL, 0) as elsewhere:
+
+        async def look_again() -> None:
+            held.index.move(elsewhere.url.removesuffix("/announce"), "")
+
+        held.lease._again = look_again
+        await server.close()
+        held.lease._wake.set()
+        await until(lambda: held.returns)
+
+        assert await held.files() == [("7", 1)]
+        await held.lease.close()
+
+
 async def test_an_id_that_somebody_has_is_an_error_at_the_start(server: TrackerServer) -> None:
     first, second = Held(at(server)), Held(at(server, "cd" * 16))
     await first.lease.start()

@@ -20,6 +20,7 @@ from p2pfs.net.engine import Client
 from p2pfs.net.index_client import AmbiguousError, IndexClient, NodeTaken, UnknownError
 from p2pfs.net.node import Node, NodeEvent
 from p2pfs.net.tracker_http import TrackerServer
+from p2pfs.storage.files import Files
 from p2pfs.storage.hash_cache import HashCache
 from p2pfs.storage.sharing import FileSource, FolderSource, Settling, Source, TreeSource
 from tests.support.swarm import LOCAL
@@ -430,6 +431,36 @@ async def test_a_file_that_cannot_be_shared_is_told_once_and_the_others_are_shar
     await until(lambda: len(node.files()) == 2)
 
     assert room.told(1, "problem") == ["evil\x1b[31m"]
+
+
+async def test_a_file_that_may_not_be_read_any_more_is_told_and_withdrawn_until_it_may(
+    room: Class, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await room.node(1, {"notes.txt": b"notes", "stays.txt": b"s"})
+    locked = True
+    monkeypatch.setattr(
+        Files, "sys_may_read", lambda self, name, fd: not (locked and name == "notes.txt")
+    )
+
+    (room.folder / "p1" / "notes.txt").chmod(0o000)
+    await eventually(room.names, ["stays.txt"])
+    locked = False
+    (room.folder / "p1" / "notes.txt").chmod(0o644)
+    await eventually(room.names, ["notes.txt", "stays.txt"])
+
+    assert room.told(1, "problem") == ["notes.txt"]
+    assert len(node.files()) == 2
+
+
+async def test_files_written_just_before_the_start_are_shared_when_it_returns(
+    room: Class,
+) -> None:
+    (room.place(1) / "new.txt").write_bytes(b"new")
+
+    node = await room.node(1)
+
+    assert [file.name for file in node.files()] == ["new.txt"]
+    assert await room.names() == ["new.txt"]
 
 
 async def test_two_thousand_files_are_shared(room: Class) -> None:

@@ -39,6 +39,7 @@ class Told:
             refused=lambda name, reason: self.refused.append((name, reason)),
             lost=lambda why: None,
             back=lambda: None,
+            again=None,
         )
 
     async def start(self) -> None:

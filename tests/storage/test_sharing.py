@@ -57,6 +57,33 @@ def test_hidden_files_and_those_half_downloaded_are_not_shared(folder: Path, hid
     assert found.problems == {}
 
 
+@pytest.mark.parametrize("hidden", [".env", ".git/config", "deep/.secret"])
+def test_hidden_files_are_no_part_of_a_tree(folder: Path, hidden: str) -> None:
+    (folder / hidden).parent.mkdir(exist_ok=True)
+    (folder / hidden).write_bytes(b"secret")
+
+    item = TreeSource(folder).scan(Files()).items["p1"]
+    metainfo = describe(item)
+
+    assert len(item.signature) == len(metainfo.files) == 3
+    assert not any(part.startswith(".") for file in metainfo.files for part in file.path)
+
+
+class Locked(Files):
+    """A disk on which one file may not be read by this process, which may be root's."""
+
+    def sys_may_read(self, name: str, dir_fd: int | None) -> bool:
+        return not name.endswith("notes.txt")
+
+
+def test_what_may_not_be_read_is_told_and_not_shared(folder: Path) -> None:
+    for source in (FolderSource(folder), FileSource(folder / "notes.txt"), TreeSource(folder)):
+        found = source.scan(Locked())
+
+        assert "notes.txt" not in found.items
+        assert "may not be read" in next(iter(found.problems.values()))
+
+
 def test_links_and_pipes_are_told_and_not_shared(folder: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
