@@ -72,7 +72,7 @@ class ConsoleScreen(PlainScreen):
             return [self.status()]
         return views.bar_lines(progress, self._application.output.get_size().columns - 1)
 
-    def _build(self, handle: Callable[[str], None]) -> Application[None]:
+    def _build(self, handle: Callable[[str], None], ended: Callable[[], None]) -> Application[None]:
         from prompt_toolkit.application import Application
         from prompt_toolkit.buffer import Buffer
         from prompt_toolkit.history import InMemoryHistory
@@ -100,9 +100,11 @@ class ConsoleScreen(PlainScreen):
 
         @keys.add("c-d", eager=True)
         def _end_of_input(event: KeyPressEvent) -> None:
-            """The end of input is not `exit`."""
+            """On an empty line the end of input, which some take for `exit`; not the last one."""
             if event.current_buffer.text:
                 event.current_buffer.delete()
+            else:
+                ended()
 
         @keys.add("c-z")
         def _suspend(event: KeyPressEvent) -> None:
@@ -130,7 +132,7 @@ class ConsoleScreen(PlainScreen):
     ) -> None:
         from prompt_toolkit.patch_stdout import patch_stdout
 
-        application: Application[Any] = self._build(handle)
+        application: Application[Any] = self._build(handle, ended)
         with patch_stdout(raw=True), at_once(_terminal_as_it_is(application)):
             self._application = application
             running = asyncio.ensure_future(application.run_async(handle_sigint=False))

@@ -1,7 +1,7 @@
 """What a node says and hears: lines from a person or a script, events, downloads, the end.
 
 Invariant: no line that comes in is lost: what is typed while nothing is asked is the answer
-to the next question. Only printable text goes out.
+to the next question, and so is the end of input (Ctrl-D). Only printable text goes out.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ _SHARED_WITHIN = 30.0
 _TOGETHER = 0.3
 """Seconds in which events are gathered."""
 
+_AHEAD = 100
+"""Lines that are read before they are asked for; what comes from a pipe waits in it then."""
+
 _EACH = 3
 """Events of a kind that get a line each."""
 
@@ -47,8 +50,9 @@ class LineFront:
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
         self.events = Events(screen)
-        self._lines: deque[str] = deque()
+        self._lines: deque[str | None] = deque()
         self._ended = False
+        self._prompt = ""
         self._came = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
@@ -64,13 +68,23 @@ class LineFront:
 
     async def _read(self) -> None:
         try:
-            await self.screen.commands(self._put, self._end)
+            await self.screen.commands(self._put, self._input_ended)
         finally:
             self._end()
 
-    def _put(self, line: str) -> None:
+    def _put(self, line: str | None) -> None:
         self._lines.append(line)
         self._came.set()
+        if len(self._lines) >= _AHEAD:
+            self.screen.room.clear()
+
+    def _input_ended(self) -> None:
+        """In a terminal somebody typed Ctrl-D, and can type on; elsewhere this was all."""
+        if not self.screen.live:
+            self._end()
+        else:
+            self.say(f"{self._prompt}^D")
+            self._put(None)
 
     def _end(self) -> None:
         self._ended = True
@@ -87,14 +101,16 @@ class LineFront:
 
     async def ask(self, prompt: str) -> str | None:
         self.screen.ask(prompt)
+        self._prompt = prompt
         try:
             return await self.next_line()
         finally:
+            self._prompt = ""
             if self.screen.live:
                 self.screen.ask("")
 
     async def next_line(self) -> str | None:
-        """The next line; None when no more can come."""
+        """The next line; None for the end of input, for ever when no more can come."""
         while not self._lines:
             if self._ended:
                 if self._reader is not None and self._reader.done():
@@ -102,12 +118,13 @@ class LineFront:
                 return None
             self._came.clear()
             await self._came.wait()
+        self.screen.room.set()
         return self._lines.popleft()
 
     def _heard(self, word: str) -> bool:
         """Whether `word` came in as a line; it is taken away then, and the others stay."""
         for line in self._lines:
-            if line.strip().lower() == word:
+            if line is not None and line.strip().lower() == word:
                 self._lines.remove(line)
                 return True
         return False

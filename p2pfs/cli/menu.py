@@ -98,7 +98,7 @@ class Front(Protocol):
     """Whom the menu talks to."""
 
     async def ask(self, prompt: str) -> str | None:
-        """The next line that comes in; None when no more can come."""
+        """The next line that comes in; None for the end of input."""
         ...
 
     def say(self, text: str) -> None:

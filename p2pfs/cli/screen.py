@@ -6,6 +6,7 @@ is told the same.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
@@ -65,6 +66,9 @@ class Screen:
         """Say only of each download that it is complete: for when there are many."""
         self.latest: Sequence[Progress] = ()
         self.paths: dict[str, Path] = {}
+        self.room = asyncio.Event()
+        """Cleared while no more lines are wanted; only people type on then."""
+        self.room.set()
 
     def write(self, text: str) -> None:
         """One or several whole lines to standard output, at once."""
@@ -86,6 +90,7 @@ class Screen:
 
         async for line in read_lines(ended):
             handle(line)
+            await self.room.wait()
 
     def ask(self, prompt: str) -> None:
         """What the next line that comes in is the answer to."""

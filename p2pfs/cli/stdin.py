@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Callable
 __all__ = ["is_interactive", "read_lines"]
 
 _MAX_LINE = 64 * 1024
+_AHEAD = 100
+"""Lines that are read before they are taken: a pipe that never ends fills no memory."""
 _TURN = 0.5
 """Seconds after which a program in the background looks whether it is in the foreground."""
 
@@ -49,18 +51,20 @@ async def read_lines(ended: Callable[[], None] = lambda: None) -> AsyncIterator[
     """
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue()
+    room = threading.Semaphore(_AHEAD)
     try:
         fd = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):
         fd = -1
     if fd >= 0:
-        thread = threading.Thread(target=_read, args=(fd, loop, lines), daemon=True)
+        thread = threading.Thread(target=_read, args=(fd, loop, lines, room), daemon=True)
         thread.name = "standard-input"
         thread.start()
     else:
         lines.put_nowait(None)
     while True:
         line = await lines.get()
+        room.release()
         if line is None:
             ended()
         else:
@@ -76,7 +80,12 @@ def _wait_for_turn(fd: int) -> None:
             time.sleep(_TURN)
 
 
-def _read(fd: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str | None]) -> None:
+def _read(
+    fd: int,
+    loop: asyncio.AbstractEventLoop,
+    lines: asyncio.Queue[str | None],
+    room: threading.Semaphore,
+) -> None:
     pending = b""
     while True:
         try:
@@ -91,6 +100,7 @@ def _read(fd: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str | N
         try:
             for line in whole:
                 text = line[:_MAX_LINE].decode("utf-8", "replace").strip()
+                room.acquire()
                 loop.call_soon_threadsafe(lines.put_nowait, text)
             if not data:
                 loop.call_soon_threadsafe(lines.put_nowait, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -62,6 +62,45 @@ async def test_a_question_waits_for_its_line() -> None:
         assert not asked.done()
         screen.type("now")
         assert await asked == "now"
+
+
+async def test_the_end_of_input_that_is_typed_in_a_terminal_is_one_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = Typed()
+    screen.live = True
+    async with LineFront(screen) as front:
+        asked = asyncio.ensure_future(front.ask("name: "))
+        await asyncio.sleep(0)
+        screen.end()
+        screen.type("two")
+
+        answers = [await asked, await front.ask("> ")]
+
+    assert answers == [None, "two"]
+    assert "name: ^D" in capsys.readouterr().out.splitlines()
+
+
+async def test_input_that_nobody_asks_for_is_left_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = 0
+
+    async def endless(ended: Callable[[], None]) -> AsyncIterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield str(read)
+
+    monkeypatch.setattr("p2pfs.cli.stdin.read_lines", endless)
+    async with LineFront(PlainScreen("node 1")) as front:
+        await until(lambda: read > 0)
+        first = read
+
+        answers = [await front.ask("> ") for _ in range(3 * first)]
+
+    assert first < 1_000
+    assert answers == [str(number) for number in range(1, 3 * first + 1)]
 
 
 async def test_a_console_that_breaks_is_no_end_of_the_input() -> None:

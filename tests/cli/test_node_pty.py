@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,3 +129,64 @@ def test_ctrl_c_while_quitting_by_the_menu_leaves_at_once(nodes: Any, swarm: Any
     assert node.wait() == 130
     assert node.is_as_before()
     assert not (swarm.folder / "config" / "p1.config").exists()
+
+
+def test_ctrl_d_is_the_end_of_input_back_to_the_menu_and_out_of_it(nodes: Any, swarm: Any) -> None:
+    node = nodes(1, "--quit-grace", "0")
+    node.until("^node 1> *$")
+    for entry, question in (("2", "name of the file to download:"), ("3", "names of the files")):
+        node.type(f"{entry}\r")
+        node.until(f"^{question}.* *$")
+        node.type("\x04")
+        node.until(rf"^{question}.*\^D$")
+        node.until("^node 1> *$")
+
+    node.type("half\x04")
+    node.until("^node 1> half$")
+    assert node.process.poll() is None
+    node.type("\x15\x04")
+
+    assert node.wait() == 0
+    assert node.is_as_before()
+
+
+def test_ctrl_d_instead_of_an_id_ends_it(nodes: Any) -> None:
+    node = nodes(None)
+    node.until("^ID of this node")
+
+    node.type("\x04")
+
+    assert node.wait() == 2
+    node.until("no ID of the node was given: say it with --id, as in --id 1")
+    assert node.is_as_before()
+
+
+def test_ctrl_d_while_it_sleeps_counts_afterwards(nodes: Any) -> None:
+    node = nodes(1, "--quit-grace", "0")
+    node.until("^node 1> *$")
+    node.type("5\r")
+    node.until("^serving only for 10 seconds$")
+
+    node.type("\x04")
+    node.until(r"^\^D$")
+
+    assert node.wait() == 0
+
+
+def test_ctrl_z_stops_a_node_and_fg_brings_the_menu_back(nodes: Any, swarm: Any) -> None:
+    shell = swarm.folder / "shell.sh"
+    command = f"{shlex.quote(sys.executable)} -m p2pfs node --id 1 --bind 127.0.0.1 --quit-grace 0"
+    shell.write_text(f"set -m\n{command}\necho stopped\nread -r line\nfg\n")
+    terminal = Terminal(swarm.folder, program=("bash", str(shell)))
+    try:
+        terminal.until("^node 1> *$")
+        terminal.type("\x1a")
+        terminal.until("^stopped$")
+        terminal.type("on\n")
+        terminal.until("^node 1: sharing 1 file")
+        terminal.type("list\r")
+        terminal.until("^content.bin$")
+        terminal.type("4\r")
+        assert terminal.wait() == 0
+    finally:
+        terminal.end()

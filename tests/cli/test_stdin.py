@@ -1,12 +1,16 @@
-"""Standard input that is a terminal which others use too."""
+"""Standard input: a terminal which others use too, and more than anybody asks for."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from p2pfs.cli.stdin import read_lines
 
 pty = pytest.importorskip("pty", reason="pseudo-terminals need a POSIX system")
 fcntl = pytest.importorskip("fcntl")
@@ -61,3 +65,22 @@ def test_a_job_in_the_background_leaves_the_terminal_alone_until_it_is_in_front(
         shell.communicate()
         os.close(slave)
         os.close(master)
+
+
+async def test_no_more_is_read_than_is_taken_and_no_line_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lines"
+    path.write_text("".join(f"{number}\n" for number in range(200_000)))
+    with path.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        lines = read_lines()
+        taken = [await anext(lines)]
+        await asyncio.sleep(0.2)  # in which a reader without bounds gets far
+
+        position = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+        taken += [await anext(lines) for _ in range(199_999)]
+        await lines.aclose()
+
+    assert position < 64 * 1024
+    assert taken == [str(number) for number in range(200_000)]

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,23 @@ PATIENCE = 30.0
 
 
 class Terminal:
-    """A command in a terminal of its own; `lines` is what a person would see."""
+    """A command in a terminal of its own; `lines` is what a person would see.
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    The arguments are those of `program`, by default `p2pfs`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        program: Sequence[str] = (sys.executable, "-m", "p2pfs"),
+    ) -> None:
         self.master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (ROWS, COLUMNS))
         self.before = termios.tcgetattr(slave)
         self.slave = slave
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "p2pfs", *arguments],
+            [*program, *arguments],
             cwd=folder,
             stdin=slave,
             stdout=slave,
