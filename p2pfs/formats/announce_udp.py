@@ -22,6 +22,7 @@ from p2pfs.formats.scrape_http import ScrapeEntry
 from p2pfs.geometry import PeerId, TorrentId
 
 __all__ = [
+    "ACTION_AT",
     "CONNECT",
     "MAX_SCRAPE",
     "REQUEST_HEADER",
@@ -47,6 +48,9 @@ CONNECT = (0x41727101980).to_bytes(8, "big")
 
 REQUEST_HEADER = struct.Struct(">8sI4s")
 """Connection id, action, transaction id."""
+
+ACTION_AT = 8
+"""Where in a request the action stands."""
 
 MAX_SCRAPE = 74
 """Info hashes that one scrape may ask about: what fits into one packet of the network."""

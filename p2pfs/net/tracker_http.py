@@ -35,7 +35,7 @@ from p2pfs.net.node_http import NodeRoutes
 from p2pfs.net.own_address import address_for
 from p2pfs.net.request_guard import RequestGuard
 from p2pfs.net.routing import Router
-from p2pfs.net.tracker_udp import UdpTracker, kept_secret
+from p2pfs.net.tracker_udp import UdpTracker, drop_nonsense, kept_secret
 from p2pfs.net.workers import Workers
 from p2pfs.tracker.catalogue import Catalogue
 from p2pfs.tracker.last_known import LastKnown
@@ -144,6 +144,7 @@ class TrackerServer:
         self.addresses = addresses_of(sockets)
         self._server = AsgiServer(self._answer, sockets)
         if self._udp is not None:
+            drop_nonsense(beside)
             self._datagrams = DatagramServer(self._udp.answer, beside)
             await self._datagrams.start()
         await self._server.start()

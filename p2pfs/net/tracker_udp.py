@@ -10,19 +10,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from p2pfs.errors import P2pfsError
 from p2pfs.formats import announce_udp as udp
 from p2pfs.formats.endpoint import pack_host, unpack_host
 from p2pfs.net.own_address import route_to
+from p2pfs.net.packet_filter import drop_above
 from p2pfs.storage.whole_files import written_aside
 from p2pfs.tracker.connection_id import SECRET_LENGTH, ConnectionIds
 from p2pfs.tracker.service import TrackerService
 
-__all__ = ["UdpTracker", "kept_secret"]
+__all__ = ["UdpTracker", "drop_nonsense", "kept_secret"]
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,12 @@ class UdpTracker:
         except P2pfsError as error:
             return udp.encode_error(transaction, str(error))
         return b""
+
+
+def drop_nonsense(sockets: Sequence[socket.socket]) -> None:
+    """Have the system drop what asks for nothing that there is, where it can."""
+    for sock in sockets:
+        drop_above(sock, udp.ACTION_AT, udp.Action.SCRAPE)
 
 
 def kept_secret(folder: Path | None) -> bytes:

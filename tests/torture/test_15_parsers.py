@@ -26,6 +26,7 @@ from p2pfs.errors import BencodeError, FormatError, StorageError, UsageError, Wi
 from p2pfs.formats import (
     announce_http,
     announce_reply,
+    announce_udp,
     bencode,
     endpoint,
     extension,
@@ -206,6 +207,35 @@ def addresses(data: bytes) -> None:
         assert all(0 < peer.port < 65536 for peer in endpoint.unpack_peers(data, width))
 
 
+def udp_request(data: bytes) -> None:
+    """Whatever a tracker reads of a datagram."""
+    try:
+        announce_udp.parse_announce(data)
+    finally:
+        announce_udp.parse_scrape(data)
+
+
+def udp_reply(data: bytes) -> None:
+    """Whatever a client reads of one."""
+    announce_udp.parse_reply_header(data)
+    announce_udp.parse_error(data)
+    try:
+        announce_udp.parse_announce_reply(data, 4)
+        announce_udp.parse_announce_reply(data, 16)
+    finally:
+        announce_udp.parse_scrape_reply(data, 5)
+
+
+UDP_REQUESTS = [
+    announce_udp.encode_announce(b"c" * 8, b"tran", ASKED, b"/announce?x=1"),
+    announce_udp.encode_scrape(b"c" * 8, b"tran", [THIS] * 74),
+]
+UDP_REPLIES = [
+    b"\0\0\0\1tran" + bytes(range(120)),
+    announce_udp.encode_scrape_reply(b"tran", [scrape_http.ScrapeEntry(1, 2, 3)] * 5),
+    announce_udp.encode_error(b"tran", "not tracked here"),
+]
+
 PARSERS = [
     Parser("bencode", round_trip, [*TORRENTS, *REPLIES], BencodeError),
     Parser(
@@ -228,6 +258,8 @@ PARSERS = [
         [scrape_http.encode_scrape_query([THIS, THIS]).encode(), b"info_hash=%00"],
         FormatError,
     ),
+    Parser("udp-request", udp_request, UDP_REQUESTS, FormatError),
+    Parser("udp-reply", udp_reply, UDP_REPLIES, FormatError),
     Parser("scrape-reply", scrape_http.parse_scrape, SCRAPES, FormatError),
     Parser(
         "scrape-url", parse_text(scrape_http.scrape_url), [b"http://h/announce.php?x=announce"],
