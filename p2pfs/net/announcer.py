@@ -45,7 +45,9 @@ class Announcer:
     """`totals` gives (uploaded, downloaded, left) in bytes; `found` takes new peers.
 
     `returned` is called when a tracker may have forgotten what it knew: it answers again
-    after it did not, or with another tracker id than before.
+    after it did not, or with another tracker id than before. `switched` is for a private
+    torrent: it stays with its tracker as long as that answers (BEP 27), and hears of a
+    change before the peers that the other tracker names are `found`.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Announcer:
         found: Callable[[Iterable[PeerAddress]], None],
         returned: Callable[[], None],
         rng: random.Random,
+        switched: Callable[[], None] | None = None,
     ) -> None:
         self._transport = transport
+        self._switched = switched
         self._tiers = tiers
         self._trusted = trusted
         self._torrent_id = torrent_id
@@ -183,6 +187,8 @@ class Announcer:
         urls = self._tiers.in_order()
         if event is Event.STOPPED and self._current in urls:
             urls = [self._current]
+        elif self._switched is not None and self._current is not None:
+            urls.sort(key=lambda url: url != self._current)
         for url in urls:
             try:
                 reply = await self._transport.announce(
@@ -202,6 +208,8 @@ class Announcer:
 
     def _request(self, url: str, event: Event) -> AnnounceRequest:
         uploaded, downloaded, left = self._totals()
+        if event is Event.NONE and self._switched is not None and self._current != url:
+            event = Event.STARTED  # nothing was ever told there
         if self._partial_seed and event is not Event.STOPPED:
             event = Event.PAUSED  # in every announce: there, but wanting nothing (BEP 21)
         return AnnounceRequest(
@@ -218,6 +226,8 @@ class Announcer:
         )
 
     def _succeeded(self, url: str, event: Event, reply: AnnounceReply) -> None:
+        if self._switched is not None and self._current not in (None, url):
+            self._switched()
         self._current = url
         self._tiers.succeeded(url)
         returned = self._is_back(url, reply.tracker_id)

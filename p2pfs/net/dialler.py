@@ -71,11 +71,11 @@ class Dialler:
             return 0.0
         return max(0.0, self.book.next_at() - self._loop.time())
 
-    def add(self, addresses: Iterable[Address]) -> None:
-        """Addresses to dial."""
+    def add(self, addresses: Iterable[Address], *, hearsay: bool = False) -> None:
+        """Addresses to dial; `hearsay`: of whoever says so."""
         now = self._loop.time()
         for address in addresses:
-            self.book.heard_of(address, now)
+            self.book.heard_of(address, now, hearsay=hearsay)
         self.dial()
         self._owner.wake()
 
@@ -114,6 +114,12 @@ class Dialler:
         if all(peer.listens_at != address for peer in self._owner.connected):
             self.book.disconnected(address, self._loop.time(), failed=failed)
             self._owner.wake()
+
+    def forget_all(self) -> None:
+        """Know nobody any more, and break off what is under way."""
+        self.book.forget_all()
+        for task in self._under_way:
+            task.cancel()
 
     async def close(self) -> None:
         """Dial nobody any more."""

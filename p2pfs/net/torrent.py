@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from p2pfs.errors import NetworkError, P2pfsError, StorageError
 from p2pfs.formats.announce_http import PeerAddress
 from p2pfs.formats.bitfield import Bitfield
-from p2pfs.formats.extension import ExtendedHandshake
+from p2pfs.formats.extension import UT_PEX, ExtendedHandshake
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.geometry import PeerId
 from p2pfs.net.content_watch import ContentWatch
@@ -28,11 +28,13 @@ from p2pfs.net.progress import PeerInfo, Progress, Taking, label
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.peer_book import Address
+from p2pfs.swarm.pex import PeerExchange
 
 if TYPE_CHECKING:
     from p2pfs.net.announcer import Announcer
     from p2pfs.net.connection import Connection
     from p2pfs.net.engine import Client
+    from p2pfs.net.web_seed import WebSeeds
 
 __all__ = ["Torrent"]
 
@@ -73,6 +75,8 @@ class Torrent:
         self._rng = rng
         self._wanted = wanted
         self._exchange: Exchange | None = None
+        self._web: WebSeeds | None = None
+        self._pex: PeerExchange | None = None
         self._watch = ContentWatch(
             store, self._check, self._content_lost, self._content_found, self._rest
         )
@@ -103,6 +107,9 @@ class Torrent:
                 self._wanted,
                 client.port,
             )
+            if client.peer_exchange and not self.metainfo.private:
+                self._pex = PeerExchange()
+                self._exchange.listen(UT_PEX, self._hear_of_others)
         return self._exchange
 
     def start(self) -> None:
@@ -115,7 +122,25 @@ class Torrent:
         elif self.finished:
             self.completed()
         else:
+            self._ask_web_seeds()
             self.wake()
+
+    def _ask_web_seeds(self) -> None:
+        """Have the web servers that the torrent names among its sources (BEP 19)."""
+        client = self._client
+        if not self._downloads or not self.metainfo.web_seeds or not client.web_seeds:
+            return
+        from p2pfs.net.web_seed import WebSeeds
+
+        self._web = WebSeeds(
+            self.exchange,
+            self.metainfo,
+            self._store.layout,
+            client.disk,
+            client.down_limit,
+            self._rng,
+            private=client.private_web_seeds,
+        )
 
     def _begin(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Start what `close` ends."""
@@ -175,10 +200,13 @@ class Torrent:
         total = geometry.total_length
         done = self._bytes_of(have)
         down_rate = sum(peer.down.rate(now) for peer in peers)
+        sources = self._ledger.sources(peers)
+        if self._web is not None:
+            sources += self._web.sources()
+            down_rate += self._web.rate(now)
         leeching = None if self._exchange is None else self._exchange.transfer.leeching
         stuck = leeching and not finished and not any(peer.interesting for peer in peers)
         missing = tuple(leeching.picker.unavailable()) if leeching and stuck else ()
-        sources = self._ledger.sources(peers)
         return Progress(
             name=self.name,
             state=self._state(),
@@ -199,6 +227,7 @@ class Torrent:
             asked=self._ledger.met,
             error=self._error,
             tracker=self.announcer.status,
+            web_problems=self._web.problems() if self._web else (),
         )
 
     def _bytes_of(self, have: Bitfield) -> int:
@@ -252,8 +281,19 @@ class Torrent:
         yield self.progress()
 
     def add_peers(self, addresses: Iterable[Address]) -> None:
-        """Addresses to dial beside those that the tracker tells."""
+        """Addresses to dial beside those that the tracker tells.
+
+        For a private torrent none are taken: whom it knows, its tracker named (BEP 27).
+        """
+        if self.metainfo.private:
+            log.info("%s is private: peers come from its tracker only", self.name)
+            return
         self._dialler.add(addresses)
+
+    def heard_of_peers(self, addresses: Iterable[Address]) -> None:
+        """The same of whoever says so: believed less, and as little of a private torrent."""
+        if not self.metainfo.private:
+            self._dialler.add(addresses, hearsay=True)
 
     async def stop_announcing(self) -> None:
         """Leave the trackers, and go on serving whoever comes.
@@ -283,6 +323,8 @@ class Torrent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._dialler.close()
+        if self._web is not None:
+            await self._web.close()
         await self._watch.close()
         goodbye = self._loop.create_task(self.announcer.stop(), name="goodbye")
         try:
@@ -320,11 +362,15 @@ class Torrent:
         if peer.listens_at is None and handshake.port:
             peer.listens_at = (connection.address[0], handshake.port)
             self._dialler.book.connected(peer.listens_at)
+        if self._pex is not None:
+            self._pex.joined(peer, self._loop.time())
 
     def peer_left(self, connection: Connection) -> None:
         peer = connection.peer
         assert peer is not None
         self._ledger.left(peer)
+        if self._pex is not None:
+            self._pex.left(peer)
         if peer.listens_at is not None:
             gained = peer.down.total + peer.up.total > 0
             self._dialler.lost(peer.listens_at, failed=not gained)
@@ -343,6 +389,8 @@ class Torrent:
         peer = connection.peer
         if peer is not None and peer.listens_at is not None:
             self._dialler.book.nothing_to_gain(peer.listens_at)
+            if self._pex is not None:
+                self._pex.parted(peer, self._loop.time())
 
     def completed(self) -> None:
         self._begin(self._finish(), "finish")
@@ -371,6 +419,8 @@ class Torrent:
                 continue
             self.disk_failed(None)
             self.announcer.completed()
+            if self._web is not None:
+                await self._web.close()
             if not self._done.done():
                 self._done.set_result(path)
             await self._settle()
@@ -422,7 +472,11 @@ class Torrent:
             return RESTS
         exchange = self._exchange
         if exchange is not None:
+            if self._pex is not None:
+                self._pex.tick(self.connected, self._loop.time())
             exchange.tick()
+        if self._web is not None:
+            self._web.look()
         self._look_hungry()
         self._dialler.dial()
         if not self.finished or (exchange is not None and exchange.connections):
@@ -454,6 +508,7 @@ class Torrent:
         """Ask the tracker for peers sooner while nothing comes in."""
         now = self._loop.time()
         count = sum(peer.down.total for peer in self.connected)
+        count += self._web.total if self._web is not None else 0
         if count != self._last_gain[1]:
             self._last_gain = (now, count)
         unserved = not self.finished and now - self._last_gain[0] > HUNGRY_AFTER
@@ -462,6 +517,19 @@ class Torrent:
     def found_peers(self, peers: Iterable[PeerAddress]) -> None:
         """Addresses from a tracker."""
         self._dialler.found(peers)
+
+    def _hear_of_others(self, peer: Peer, payload: bytes) -> None:
+        """A message of peer exchange (BEP 11)."""
+        assert self._pex is not None
+        now = self._loop.time()
+        self.heard_of_peers(self._pex.receive(peer, payload, now, finished=self.finished))
+
+    def tracker_switched(self) -> None:
+        """This torrent is private, and from now on only the other tracker says who is in it."""
+        self._dialler.forget_all()
+        if self._exchange is not None:
+            for connection in list(self._exchange.connections.values()):
+                connection.close("another tracker of this private torrent says who is in it")
 
     def tracker_returned(self) -> None:
         """A tracker may have forgotten what it knew."""

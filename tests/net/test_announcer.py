@@ -531,3 +531,60 @@ async def test_another_tracker_id_is_another_tracker(
     assert asker.returns == returns
     assert max(len(one.tracker_id or b"") for one in tracker.requests) < 257
     await asker.announcer.stop()
+
+
+# -- private torrents (BEP 27)
+
+
+class Switchboard:
+    """Trackers of which some are away; keeps who was asked, and for what."""
+
+    def __init__(self) -> None:
+        self.away: set[str] = set()
+        self.asked: list[tuple[str, Event]] = []
+
+    async def announce(self, url: str, request: AnnounceRequest, *, trusted: bool) -> AnnounceReply:
+        self.asked.append((url, request.event))
+        if url in self.away:
+            raise TrackerError("away")
+        return AnnounceReply(interval=100, peers=(PeerAddress(url, 1),))
+
+    async def close(self) -> None: ...
+
+
+async def test_a_private_torrent_stays_with_its_tracker_until_that_fails() -> None:
+    trackers = Switchboard()
+    story: list[object] = []
+    asker = Asker("x", "y", transport=trackers, switched=lambda: story.append("switched"))
+    announcer = asker.announcer
+    announcer._found = lambda peers: story.extend(peer.host for peer in peers)
+
+    await announcer._announce_safely()
+    ((first, _),) = trackers.asked
+    other = {"x": "y", "y": "x"}[first]
+    trackers.away = {first}
+    await announcer._announce_safely()
+    trackers.away = set()
+    await announcer._announce_safely()
+
+    assert story == [first, "switched", other, other]
+    assert trackers.asked == [
+        (first, Event.STARTED),
+        (first, Event.NONE),
+        (other, Event.STARTED),
+        (other, Event.NONE),
+    ]
+
+
+async def test_a_public_torrent_goes_back_to_the_first_tracker_that_answers() -> None:
+    trackers = Switchboard()
+    asker = Asker("x", transport=trackers)
+    asker.announcer._tiers = Tiers([["x"], ["y"]], random.Random(1))
+
+    await asker.announcer._announce_safely()
+    trackers.away = {"x"}
+    await asker.announcer._announce_safely()
+    trackers.away = set()
+    await asker.announcer._announce_safely()
+
+    assert [url for url, _ in trackers.asked] == ["x", "x", "y", "x"]

@@ -25,6 +25,16 @@ def tcp_pair(*, small: bool = False) -> tuple[socket.socket, socket.socket]:
     return near, far
 
 
+def has_ipv6() -> bool:
+    """Whether this machine can be reached by ::1."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 async def read_exactly(sock: socket.socket, count: int, *, seconds: float = 10) -> bytes:
     """`count` bytes, or fewer when the connection ends before."""
     loop = asyncio.get_running_loop()

@@ -6,10 +6,10 @@ import asyncio
 import random
 import socket
 import struct
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
@@ -17,6 +17,8 @@ from p2pfs.net.engine import Client, Torrent
 from p2pfs.storage.creating import make_metainfo
 from tests.support import fake_peer
 from tests.support.fake_peer import Told
+
+T = TypeVar("T")
 
 LOCAL = "127.0.0.1"
 KIB = 1024
@@ -95,8 +97,12 @@ class Swarm:
     async def close(self) -> None:
         await self._stack.aclose()
 
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
+        """Anything else that is to be closed with the clients."""
+        return await self._stack.enter_async_context(manager)
+
     async def client(self, **options: Any) -> Client:
-        return await self._stack.enter_async_context(Client(bind=LOCAL, **options))
+        return await self.enter(Client(**{"bind": LOCAL, **options}))
 
     async def seed(
         self, sample: Sample, *pieces: int, client: Client | None = None, **options: Any
