@@ -32,7 +32,8 @@ _SECONDS = 20.0
 """For one answer: over UDP that is a question and its repetition."""
 _AT_ONCE = 32
 """Trackers: a torrent may name a thousand."""
-_HASH = re.compile(r"[0-9a-fA-F]{40}")
+_HASH = re.compile(r"[0-9a-fA-F]{40}|[2-7a-zA-Z]{32}")
+"""In hexadecimal digits, or as older magnet links have it, in base32."""
 _NAME_COLUMNS = 48
 
 
@@ -58,7 +59,8 @@ def scrape(
     torrents: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE.torrent|HASH...", help="What to ask about: .torrent files or info hashes."
+            metavar="FILE.torrent|HASH|MAGNET...",
+            help="What to ask about: .torrent files, info hashes or magnet links.",
         ),
     ],
     tracker: Annotated[
@@ -122,7 +124,7 @@ def _read(words: Sequence[str], named: Sequence[str]) -> list[_Wanted]:
         trackers = tuple(named) or one.trackers
         if not trackers:
             raise UsageError(
-                f"{printable(word)} names no tracker: say which to ask with -t URL or -i HOST"
+                f"{shorten(printable(word), 80)} names no tracker: say which to ask with -t URL or -i HOST"
             )
         found.setdefault(one.torrent_id, _Wanted(one.torrent_id, one.name, trackers))
     return list(found.values())
@@ -130,16 +132,21 @@ def _read(words: Sequence[str], named: Sequence[str]) -> list[_Wanted]:
 
 def _wanted(word: str) -> _Wanted:
     from p2pfs.cli.torrent_files import is_torrent_file, read_torrent
-    from p2pfs.geometry import TorrentId
+    from p2pfs.formats.magnet import is_magnet, parse
 
+    if is_magnet(word):
+        magnet = parse(word)
+        return _Wanted(magnet.torrent_id, magnet.shown, magnet.trackers)
     if is_torrent_file(word):
         metainfo = read_torrent(Path(word))
         urls = tuple(dict.fromkeys(url for tier in metainfo.trackers for url in tier))
         return _Wanted(metainfo.torrent_id, metainfo.name, urls)
     if _HASH.fullmatch(word):
-        return _Wanted(TorrentId(bytes.fromhex(word)), word.lower(), ())
+        torrent_id = parse(f"magnet:?xt=urn:btih:{word}").torrent_id
+        return _Wanted(torrent_id, str(torrent_id), ())
     raise UsageError(
-        f"{printable(word)!r} is neither a .torrent file nor an info hash of 40 hexadecimal digits"
+        f"{printable(word)!r} is neither a .torrent file nor a magnet link nor an info hash "
+        "(40 hexadecimal digits)"
     )
 
 

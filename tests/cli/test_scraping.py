@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -68,6 +70,27 @@ def test_a_hash_is_asked_of_the_trackers_that_are_named(swarm: Any, known: str) 
     assert final == {"event": "final", "ok": True, "exit_code": 0, "error": None, "count": 2}
 
 
+def test_a_magnet_link_is_asked_of_its_own_trackers(swarm: Any, known: str) -> None:
+    digits = info_hash(swarm, known)
+    url = f"udp://127.0.0.1:{swarm.port}/announce"
+    link = f"magnet:?xt=urn:btih:{digits}&dn=The+film&tr={quote(url, safe='')}"
+
+    asked = swarm.run("scrape", link)
+
+    assert asked.wait() == 0
+    assert asked.lines[1].split("  ")[0] == "The film"
+    assert asked.lines[1].split()[2:] == ["1", "0", "0", url]
+
+
+def test_a_hash_may_be_in_base32(swarm: Any, known: str) -> None:
+    digits = info_hash(swarm, known)
+    text = base64.b32encode(bytes.fromhex(digits)).decode().lower()
+
+    asked = swarm.run("scrape", text, "-i", f"127.0.0.1:{swarm.port}")
+
+    assert asked.lines[1].split()[:4] == [digits, "1", "0", "0"]
+
+
 def test_several_torrents_are_asked_together(swarm: Any, known: str) -> None:
     unknown = "0" * 40
 
@@ -105,8 +128,9 @@ def test_without_any_answer_it_fails(swarm: Any) -> None:
     ("words", "why"),
     [
         (["1" * 40], "names no tracker: say which to ask with -t URL or -i HOST"),
-        (["film.bin"], "neither a .torrent file nor an info hash"),
-        (["1" * 39], "neither a .torrent file nor an info hash"),
+        (["film.bin"], "neither a .torrent file nor a magnet link"),
+        (["1" * 39], "nor an info hash (40 hexadecimal digits)"),
+        (["magnet:?xt=urn:btih:" + "1" * 40], "names no tracker"),
         (["1" * 40, "-t", "ftp://x/announce"], "is not a URL"),
         (["1" * 40, "-t", "udp://host:0"], "is not a URL"),
         ([""], "a torrent to ask about is empty"),
@@ -126,3 +150,11 @@ def test_a_torrent_that_is_not_there_is_one_line(swarm: Any) -> None:
     assert asked.wait() == 1
     assert asked.errors[-1].startswith("p2pfs: cannot read gone.torrent")
     assert [event["event"] for event in events(asked)] == ["final"]
+
+
+def test_a_magnet_link_without_a_torrent_is_one_line(swarm: Any) -> None:
+    asked = swarm.run("scrape", "magnet:?dn=film")
+
+    assert asked.wait() == 1
+    assert len(asked.errors) == 1
+    assert "names no torrent" in asked.errors[0]
