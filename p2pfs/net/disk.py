@@ -37,6 +37,12 @@ class Disk:
         self._waiting = 0
         self._closed = False
         self.busy = False
+        self._calm = asyncio.Event()
+        self._calm.set()
+
+    async def calm(self) -> None:
+        """Wait until the disk is not busy."""
+        await self._calm.wait()
 
     def run(self, weight: int, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run `call` on a worker; `weight` is the bytes of memory it holds on to.
@@ -48,6 +54,7 @@ class Disk:
         self._waiting += weight
         if not self.busy and self._waiting > HIGH_WATER:
             self.busy = True
+            self._calm.clear()
             self._on_pressure(True)
         future: asyncio.Future[T] = self._loop.run_in_executor(self._pool, call, *args)
         future.add_done_callback(_outcome_is_known)
@@ -67,6 +74,7 @@ class Disk:
         self._waiting -= weight
         if self.busy and self._waiting < LOW_WATER:
             self.busy = False
+            self._calm.set()
             self._on_pressure(False)
 
     async def close(self) -> None:

@@ -201,13 +201,13 @@ class Exchange:
         log.info("%s left: %s", connection.address, connection.closing)
         self.transfer.leave(peer, self._loop.time())
         self._owner.peer_left(connection)
-        self._settle()
+        self.settle()
 
     def found(self, pieces: Iterable[int]) -> None:
         """Pieces that were lost and are right again."""
         for piece in pieces:
             self.transfer.verified(piece, [], self._loop.time())
-        self._settle()
+        self.settle()
 
     def lost(self, pieces: Iterable[int]) -> None:
         """Pieces that are not what they were: peers come back to hear what is left."""
@@ -215,7 +215,7 @@ class Exchange:
             self.transfer.lost(piece)
         for connection in list(self.connections.values()):
             connection.close("content changed under us")
-        self._settle()
+        self.settle()
 
     def received(self, connection: Connection, data: memoryview) -> None:
         """Bytes of a joined peer."""
@@ -225,16 +225,16 @@ class Exchange:
         now = self._loop.time()
         events = peer.session.receive_data(data, now)
         self.transfer.receive(peer, events, now)
-        self._settle()
+        self.settle()
 
     def tick(self) -> None:
         """A few times a second."""
         self.transfer.tick(self._loop.time())
-        self._settle()
+        self.settle()
 
     # -- output
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Carry out the effects of what just happened, and send what it left to send."""
         effects = self.transfer.take_effects()
         if effects:
@@ -370,7 +370,7 @@ class Exchange:
         else:
             log.warning("piece %d failed its hash", piece)
             self.transfer.rejected(piece, digests, now)
-        self._settle()
+        self.settle()
 
     def piece_lost(self, piece: int) -> None:
         self.transfer.leeching.write_failed(piece)
@@ -387,7 +387,7 @@ class Exchange:
     def suspend(self) -> None:
         """Ask for nothing more; what we have is served all the same."""
         self.transfer.leeching.suspend()
-        self._settle()
+        self.settle()
 
     # -- the end
 

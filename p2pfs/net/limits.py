@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from p2pfs.net.stream import RECEIVE_BUFFER, Stream
+from p2pfs.net.stream import RECEIVE_BUFFER
 from p2pfs.swarm.rates import BURST, TokenBucket
 
-__all__ = ["DownLimit", "UpLimit"]
+__all__ = ["DownLimit", "Receiver", "UpLimit"]
 
 LEAST_RECEIVE: Final = 64 * 1024
 """Bytes that are saved up before the next are received: few large calls, not many small ones."""
+
+
+class Receiver(Protocol):
+    """Whatever receives, and can be told to wait."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
 
 
 class DownLimit:
@@ -26,7 +34,7 @@ class DownLimit:
         self._loop = asyncio.get_running_loop()
         self._bucket = TokenBucket(rate, self._loop.time())
         self._least = 0.0 if rate is None else min(LEAST_RECEIVE, rate * BURST / 2)
-        self._waiting: list[Stream] = []
+        self._waiting: list[Receiver] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def allowance(self) -> int:
@@ -38,19 +46,19 @@ class DownLimit:
             return 0
         return max(1, int(min(available, RECEIVE_BUFFER)))
 
-    def took(self, amount: int, stream: Stream) -> None:
-        """`amount` bytes came in; the stream is paused when that was all."""
+    def took(self, amount: int, receiver: Receiver) -> None:
+        """`amount` bytes came in; the receiver is paused when that was all."""
         if self._bucket.rate is None:
             return
         self._bucket.take(amount, self._loop.time())
         if self.allowance() < 1:
-            self.wait(stream)
+            self.wait(receiver)
 
-    def wait(self, stream: Stream) -> None:
-        """Pause `stream` until there are tokens again."""
-        stream.pause()
-        if stream not in self._waiting:
-            self._waiting.append(stream)
+    def wait(self, receiver: Receiver) -> None:
+        """Pause `receiver` until there are tokens again."""
+        receiver.pause()
+        if receiver not in self._waiting:
+            self._waiting.append(receiver)
         if self._timer is None:
             now = self._loop.time()
             missing = self._least - self._bucket.available(now)
@@ -60,8 +68,8 @@ class DownLimit:
     def _wake(self) -> None:
         self._timer = None
         waiting, self._waiting = self._waiting, []
-        for stream in waiting[1:] + waiting[:1]:
-            stream.resume()
+        for receiver in waiting[1:] + waiting[:1]:
+            receiver.resume()
 
 
 class UpLimit:

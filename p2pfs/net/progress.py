@@ -63,7 +63,8 @@ class Progress:
     `state`: checking, downloading, seeding, stopped or error. `missing`: the pieces that
     no connected peer has, filled once nothing else is left to fetch; `asked`: the peers
     that were connected since the start. `wasted`: bytes that came and were of no use.
-    `error`: what the disk said, while it cannot be written.
+    `error`: what the disk said, while it cannot be written; `web_problems`: what is wrong
+    with web seeds that give nothing (now).
     """
 
     name: str
@@ -85,6 +86,7 @@ class Progress:
     asked: int
     error: str | None
     tracker: str
+    web_problems: tuple[str, ...] = ()
 
 
 def label(address: tuple[str, int]) -> str:

@@ -60,6 +60,8 @@ class WebSeed:
         """Seconds from a request to its first byte, lately."""
         self.next_pieces: list[int] = []
         """Where spans ended that went well: going on there keeps requests few."""
+        self.lacking = 0
+        """Files in a row that it was asked for and had not got."""
         self._failures = 0
 
     def __repr__(self) -> str:
@@ -76,13 +78,13 @@ class WebSeed:
     def gave(self) -> None:
         """Content came from it."""
         if self._failures or self.problem:
-            self._failures = 0
+            self._failures = self.lacking = 0
             self.problem = ""
 
     def disable(self, reason: str) -> None:
         """Never ask it again."""
         self.disabled = True
-        self.problem = f"{reason}; it is not asked again"
+        self.problem = f"{reason}, so it is not asked again"
 
     def failed(
         self,
@@ -100,7 +102,7 @@ class WebSeed:
             pause = min(MAX_RETRY_AFTER, max(FIRST_RETRY, retry_after))
         self._failures += 1
         self.retry_at = max(self.retry_at, now + pause)
-        self.problem = f"{reason}; asked again in {max(1, round(pause))} s"
+        self.problem = f"{reason}; asked again later"
 
     def lags(self, seconds: float, now: float) -> bool:
         """Whether it will take longer than `seconds` for what it is being asked for."""
@@ -137,6 +139,8 @@ class Span:
         """Bytes of whole blocks that came."""
         self.owed = 0
         """Bytes of its blocks that are still to come."""
+        self.last_piece = 0
+        """The piece of its last block, come or not."""
         self._piece_length = geometry.piece_length
         self._blocks: deque[BlockRequest] = deque()
         self._held = bytearray()  # the beginning of the first block, less than a whole one
@@ -147,16 +151,12 @@ class Span:
         """What is still to come."""
         return list(self._blocks)
 
-    @property
-    def last_piece(self) -> int:
-        """The piece of the last block; -1 when nothing is to come."""
-        return self._blocks[-1].piece if self._blocks else -1
-
     def add(self, blocks: Iterable[BlockRequest]) -> None:
         """More blocks, all of which come later in the content."""
         for block in blocks:
             self._blocks.append(block)
             self.owed += block.length
+            self.last_piece = block.piece
 
     def next_run(self) -> tuple[int, int]:
         """Where in the content the next byte is wanted, and how many in a row from there on.
@@ -187,16 +187,16 @@ class Span:
             begin = self._place(block) + len(self._held) - place
             if begin < 0 or begin >= end - place:
                 return
-            length = BLOCK_LENGTH * ((len(data) - begin) // BLOCK_LENGTH)
-            if self._held or not length or block.length <= length:
-                length = min(block.length, BLOCK_LENGTH if self._held or not length else length)
+            length = min(block.length, BLOCK_LENGTH)
+            if not self._held:
+                whole_blocks = (len(data) - begin) // BLOCK_LENGTH * BLOCK_LENGTH
+                length = min(block.length, max(length, whole_blocks))
             part = data[begin : begin + length - len(self._held)]
             if len(self._held) + len(part) < length:
                 self._held += part
                 return
-            whole = part
             if self._held:
-                whole = memoryview(bytes(self._held + part))
+                part = memoryview(bytes(self._held + part))
                 self._held = bytearray()
             self._blocks.popleft()
             if length < block.length:
@@ -204,4 +204,4 @@ class Span:
                 self._blocks.appendleft(rest)
             self.owed -= length
             self.gained += length
-            yield BlockRequest(block.piece, block.begin, length), whole
+            yield BlockRequest(block.piece, block.begin, length), part
