@@ -124,7 +124,8 @@ def _read(words: Sequence[str], named: Sequence[str]) -> list[_Wanted]:
         trackers = tuple(named) or one.trackers
         if not trackers:
             raise UsageError(
-                f"{shorten(printable(word), 80)} names no tracker: say which to ask with -t URL or -i HOST"
+                f"{shorten(printable(word), 80)} names no tracker: "
+                "say which to ask with -t URL or -i HOST"
             )
         found.setdefault(one.torrent_id, _Wanted(one.torrent_id, one.name, trackers))
     return list(found.values())
