@@ -60,7 +60,9 @@ class Client:
     `port`: the first of `port_tries` to listen on, 0 for any free one; `bind`: one address
     instead of all; limits in bytes a second, for the whole client. `web_seeds`:
     downloads also take from the web servers that a torrent names (BEP 19), `private_web_seeds`:
-    in private networks and on this machine too.
+    in private networks and on this machine too. `peer_exchange`: peers
+    tell each other of peers (BEP 11). Of a private torrent only its own trackers, those of
+    its metainfo if it names any, are ever told or asked (BEP 27).
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Client:
         down_limit: float | None = None,
         web_seeds: bool = True,
         private_web_seeds: bool = False,
+        peer_exchange: bool = True,
     ) -> None:
         for limit in (up_limit, down_limit):
             if limit is not None and limit < MIN_RATE:
@@ -85,6 +88,7 @@ class Client:
         self._rates = (up_limit, down_limit)
         self.web_seeds = web_seeds
         self.private_web_seeds = private_web_seeds
+        self.peer_exchange = peer_exchange
         self._rng = random.Random(os.urandom(16))
         self._key = b"%08X" % int.from_bytes(os.urandom(4), "big")
         self._torrents: dict[bytes, Torrent] = {}
@@ -279,6 +283,8 @@ class Client:
         torrent = Torrent(self, store, make_peer_id(os.urandom), self._rng, wanted=wanted)
         chosen = tuple(dict.fromkeys(trackers))
         tiers = [*([chosen] if chosen else []), *metainfo.trackers]
+        if metainfo.private and metainfo.trackers:
+            tiers = list(metainfo.trackers)
         torrent.announcer = Announcer(
             self._announces(),
             Tiers(tiers, self._rng),
@@ -293,6 +299,7 @@ class Client:
             found=torrent.found_peers,
             returned=torrent.tracker_returned,
             rng=self._rng,
+            switched=torrent.tracker_switched if metainfo.private else None,
         )
         self._torrents[metainfo.torrent_id.v1] = torrent
         torrent.start()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from p2pfs.errors import NetworkError, P2pfsError, StorageError
 from p2pfs.formats.announce_http import PeerAddress
 from p2pfs.formats.bitfield import Bitfield
-from p2pfs.formats.extension import ExtendedHandshake
+from p2pfs.formats.extension import UT_PEX, ExtendedHandshake
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.geometry import PeerId
 from p2pfs.net.content_watch import ContentWatch
@@ -28,6 +28,7 @@ from p2pfs.net.progress import PeerInfo, Progress, Taking, label
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.peer_book import Address
+from p2pfs.swarm.pex import PeerExchange
 
 if TYPE_CHECKING:
     from p2pfs.net.announcer import Announcer
@@ -75,6 +76,7 @@ class Torrent:
         self._wanted = wanted
         self._exchange: Exchange | None = None
         self._web: WebSeeds | None = None
+        self._pex: PeerExchange | None = None
         self._watch = ContentWatch(
             store, self._check, self._content_lost, self._content_found, self._rest
         )
@@ -105,6 +107,9 @@ class Torrent:
                 self._wanted,
                 client.port,
             )
+            if client.peer_exchange and not self.metainfo.private:
+                self._pex = PeerExchange()
+                self._exchange.listen(UT_PEX, self._hear_of_others)
         return self._exchange
 
     def start(self) -> None:
@@ -276,8 +281,19 @@ class Torrent:
         yield self.progress()
 
     def add_peers(self, addresses: Iterable[Address]) -> None:
-        """Addresses to dial beside those that the tracker tells."""
+        """Addresses to dial beside those that the tracker tells.
+
+        For a private torrent none are taken: whom it knows, its tracker named (BEP 27).
+        """
+        if self.metainfo.private:
+            log.info("%s is private: peers come from its tracker only", self.name)
+            return
         self._dialler.add(addresses)
+
+    def heard_of_peers(self, addresses: Iterable[Address]) -> None:
+        """The same of whoever says so: believed less, and as little of a private torrent."""
+        if not self.metainfo.private:
+            self._dialler.add(addresses, hearsay=True)
 
     async def stop_announcing(self) -> None:
         """Leave the trackers, and go on serving whoever comes.
@@ -346,11 +362,15 @@ class Torrent:
         if peer.listens_at is None and handshake.port:
             peer.listens_at = (connection.address[0], handshake.port)
             self._dialler.book.connected(peer.listens_at)
+        if self._pex is not None:
+            self._pex.joined(peer, self._loop.time())
 
     def peer_left(self, connection: Connection) -> None:
         peer = connection.peer
         assert peer is not None
         self._ledger.left(peer)
+        if self._pex is not None:
+            self._pex.left(peer)
         if peer.listens_at is not None:
             gained = peer.down.total + peer.up.total > 0
             self._dialler.lost(peer.listens_at, failed=not gained)
@@ -369,6 +389,8 @@ class Torrent:
         peer = connection.peer
         if peer is not None and peer.listens_at is not None:
             self._dialler.book.nothing_to_gain(peer.listens_at)
+            if self._pex is not None:
+                self._pex.parted(peer, self._loop.time())
 
     def completed(self) -> None:
         self._begin(self._finish(), "finish")
@@ -450,6 +472,8 @@ class Torrent:
             return RESTS
         exchange = self._exchange
         if exchange is not None:
+            if self._pex is not None:
+                self._pex.tick(self.connected, self._loop.time())
             exchange.tick()
         if self._web is not None:
             self._web.look()
@@ -493,6 +517,19 @@ class Torrent:
     def found_peers(self, peers: Iterable[PeerAddress]) -> None:
         """Addresses from a tracker."""
         self._dialler.found(peers)
+
+    def _hear_of_others(self, peer: Peer, payload: bytes) -> None:
+        """A message of peer exchange (BEP 11)."""
+        assert self._pex is not None
+        now = self._loop.time()
+        self.heard_of_peers(self._pex.receive(peer, payload, now, finished=self.finished))
+
+    def tracker_switched(self) -> None:
+        """This torrent is private, and from now on only the other tracker says who is in it."""
+        self._dialler.forget_all()
+        if self._exchange is not None:
+            for connection in list(self._exchange.connections.values()):
+                connection.close("another tracker of this private torrent says who is in it")
 
     def tracker_returned(self) -> None:
         """A tracker may have forgotten what it knew."""
