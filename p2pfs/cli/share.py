@@ -19,7 +19,6 @@ import typer
 from p2pfs.cli.json_screen import JsonScreen
 from p2pfs.cli.options import (
     Bind,
-    IndexPort,
     Json,
     LogFile,
     PeerPort,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from p2pfs.cli.screen import Screen
     from p2pfs.cli.serving import Serving
     from p2pfs.net.engine import Torrent
+    from p2pfs.net.node import NodeFile
     from p2pfs.storage.hash_cache import HashCache
     from p2pfs.storage.sharing import Source
 
@@ -66,7 +66,19 @@ def share(
             help="The index: a host, HOST:PORT or a URL; without it, one is started here.",
         ),
     ] = None,
-    index_port: IndexPort = 9999,
+    index_port: Annotated[
+        int,
+        typer.Option(
+            "--index-port",
+            "--tracker-port",
+            "-d",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="The index's port; of one that is started here the first free one from here on, "
+            "0: any.",
+        ),
+    ] = 9999,
     as_one: Annotated[
         bool,
         typer.Option("--as-one", help="Each folder as one torrent, not each file for itself."),
@@ -110,6 +122,7 @@ def share(
         from p2pfs.net.engine import Client
 
         sources = sources_of(paths, as_one=as_one)
+        await asyncio.to_thread(_check_usable, sources)
         client = Client(port=port, bind=bind, up_limit=up)
         async with contextlib.AsyncExitStack() as stack:
             cache = stack.enter_context(_cache(screen))
@@ -134,7 +147,7 @@ def share(
             await _settled(serving, sources)
             events.start()
             command = command_elsewhere(
-                [file.name for file in serving.node.files()],
+                [_typed(file) for file in serving.node.files()],
                 where_option(located.base, advertise),
                 alone=host is None,
             )
@@ -145,18 +158,42 @@ def share(
 
 
 def sources_of(paths: Sequence[Path], *, as_one: bool) -> list[Source]:
-    """What there is to share at the paths. Raises `StorageError` when there is no such file."""
+    """What there is to share at the paths, each place once.
+
+    Raises `StorageError` when there is no such file.
+    """
     from p2pfs.storage.sharing import FileSource, FolderSource, TreeSource
 
-    sources: list[Source] = []
+    places: dict[str, Path] = {}
     for path in paths:
+        places.setdefault(os.path.realpath(path), path)
+    sources: list[Source] = []
+    for place, path in places.items():
         if not path.is_dir():
             sources.append(FileSource(path))
         elif as_one:
             sources.append(TreeSource(path))
         else:
-            sources.append(FolderSource(path))
+            sources.append(FolderSource(Path(place)))
     return sources
+
+
+def _check_usable(sources: Sequence[Source]) -> None:
+    """Raise `StorageError` when nothing can be shared, now or later."""
+    from p2pfs.storage.files import Files
+
+    reasons: list[str] = []
+    for source in sources:
+        found = source.scan(Files())
+        if found.items or source.folder is not None:
+            return
+        reasons += (f"{path}: {reason}" for path, reason in found.problems.items())
+    raise StorageError("there is nothing to share: " + "; ".join(reasons or ["it has just gone"]))
+
+
+def _typed(file: NodeFile) -> str:
+    """What somebody types to get this file: its name, or the hash if that does not print."""
+    return file.name if file.name.isprintable() else file.info_hash
 
 
 def command_elsewhere(names: Sequence[str], where: str, *, alone: bool) -> str:
@@ -201,7 +238,8 @@ async def _own_index(
 
     address = reached_at(bind, advertise)
     async with contextlib.AsyncExitStack() as stack:
-        for port in (*range(first, min(first + _PORTS_TRIED, 65536)), 0):
+        ports = range(first, min(first + _PORTS_TRIED, 65536)) if first else ()
+        for port in (*ports, 0):
             make = partial(TrackerServer, bind or "", port, advertise=advertise)
             try:
                 server = await stack.enter_async_context(open_index(make, address, None, mdns=mdns))

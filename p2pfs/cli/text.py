@@ -25,7 +25,8 @@ __all__ = [
     "write_out",
 ]
 
-_PLAIN = re.compile(r"[\w@%+=:,./-]+")
+_PLAIN = re.compile(r"[\w./-][\w@%+=:./-]*")
+"""Without what some shells look for at the start of a word, or between words."""
 _LIVE_IN_QUOTES = '"\\$`!'
 """What a shell looks for between double quotes too."""
 

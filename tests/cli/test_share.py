@@ -6,6 +6,8 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,68 @@ def test_what_is_not_there_cannot_be_shared(swarm: Any, files: dict[str, bytes])
 
     assert nothing.wait() == 1
     assert nothing.errors == ["p2pfs: cannot open nix.txt: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    "name", ["-e.txt", "it's", 'a "b" $c', "a`b`!", "=a,b", "~", "a*", "a\u00a0b", "#a;b&c"]
+)
+def test_the_line_to_type_runs_in_a_shell(swarm: Any, files: dict[str, bytes], name: str) -> None:
+    path = swarm.folder / name
+    path.write_bytes(name.encode())
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    bin_folder = swarm.folder / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "p2pfs").write_text(f'#!/bin/sh\nexec {sys.executable} -m p2pfs "$@"\n')
+    (bin_folder / "p2pfs").chmod(0o755)
+    more = ("--bind", "127.0.0.1", "--advertise", "127.0.0.1", "--no-mdns", "-d", "0")
+    sharer = swarm.start("share", *more, "--", name)
+    line = sharer.line_with("p2pfs get")
+    out = swarm.folder / "out"
+    out.mkdir()
+
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=out,
+        env={**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, (line, done.stderr)
+    assert content_below(out) == {name: name.encode()}
+
+
+def test_a_port_of_0_is_any_free_one(swarm: Any, files: dict[str, bytes]) -> None:
+    sharer = swarm.start("share", "note.txt", "-d", "0", "--bind", "127.0.0.1", "--no-mdns")
+
+    assert "note.txt -i" in sharer.line_with("p2pfs get")
+    wrong = swarm.run("share", "note.txt", "-d", "0", "-i", "127.0.0.1")
+    assert wrong.wait() == 2
+    assert "1 to 65535" in wrong.errors[0]
+
+
+def test_a_place_that_is_named_twice_is_shared_once(swarm: Any, files: dict[str, bytes]) -> None:
+    (swarm.folder / "link").symlink_to(swarm.folder)
+
+    sharer = start(swarm, "link/album", "album/one.jpg", "./album/one.jpg", "album")
+
+    assert "sharing 3 files" in sharer.line_with("ready on")
+    sharer.say("exit")
+    assert sharer.wait() == 0
+    assert not any("problem" in line for line in sharer.lines)
+
+
+def test_what_is_no_file_at_all_is_an_error(swarm: Any, files: dict[str, bytes]) -> None:
+    nothing = start(swarm, "/dev/null")
+
+    assert nothing.wait() == 1
+    assert nothing.errors == [
+        "p2pfs: there is nothing to share: /dev/null: it is a link or no regular file"
+    ]
+    assert nothing.lines == []
+    sharer = start(swarm, "/dev/null", "note.txt")
+    sharer.line_with("problem: /dev/null: it is a link or no regular file")
+    assert "sharing 1 file" in sharer.line_with("ready on")
 
 
 def test_each_path_is_a_source_of_its_kind(tmp_path: Path) -> None:

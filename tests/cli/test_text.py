@@ -88,6 +88,9 @@ def test_pieces_are_written_as_runs() -> None:
         ("*", '"*"'),
         ("$HOME", "'$HOME'"),
         ('"', "'\"'"),
+        ("=a", '"=a"'),
+        ("a,b", '"a,b"'),
+        ("-e.txt", "-e.txt"),
         ("wow! it's", "'wow! it'\"'\"'s'"),
     ],
 )
