@@ -12,7 +12,7 @@ from p2pfs.errors import MetainfoError
 from p2pfs.formats.bencode import Value
 from p2pfs.formats.paths import SafeNames, disk_paths, safe_path
 
-__all__ = ["MAX_FILES", "FileEntry", "read_files", "read_length"]
+__all__ = ["MAX_FILES", "FileEntry", "count_links", "read_attributes", "read_files", "read_length"]
 
 MAX_FILES = 100_000
 
@@ -29,6 +29,14 @@ class FileEntry:
     path: tuple[str, ...]
     length: int
     padding: bool = False
+    executable: bool = False
+    hidden: bool = False
+
+    @property
+    def attributes(self) -> bytes:
+        """The value of `attr` (BEP 47); empty when there is nothing to say."""
+        told = ((b"h", self.hidden), (b"p", self.padding), (b"x", self.executable))
+        return b"".join(letter for letter, is_so in told if is_so)
 
 
 def read_length(entry: dict[bytes, Value]) -> int:
@@ -37,6 +45,19 @@ def read_length(entry: dict[bytes, Value]) -> int:
     if not isinstance(length, int) or length < 0:
         raise MetainfoError("the length of a file is missing or not a number from 0 on")
     return length
+
+
+def read_attributes(entry: dict[bytes, Value]) -> bytes:
+    """The letters of `attr` (BEP 47); none when that is no string."""
+    attributes = entry.get(b"attr", b"")
+    return attributes if isinstance(attributes, bytes) else b""
+
+
+def count_links(listed: Value) -> int:
+    """How many symbolic links a list that `read_files` took has: they are left out."""
+    if not isinstance(listed, list):
+        return 0
+    return sum(1 for entry in listed if isinstance(entry, dict) and b"l" in read_attributes(entry))
 
 
 def read_files(listed: Value) -> tuple[FileEntry, ...]:
@@ -63,19 +84,30 @@ def read_files(listed: Value) -> tuple[FileEntry, ...]:
             raise MetainfoError("the path of a file has a part that is not a string")
         path = safe_path(parts, known)  # type: ignore[arg-type]
         length = read_length(entry)
-        padding = False
-        attributes = entry.get(b"attr", b"")  # BEP 47
-        if isinstance(attributes, bytes) and attributes:
-            if b"l" in attributes:
-                if length:
-                    raise MetainfoError("a symbolic link owns bytes")
-                continue
-            if b"p" in attributes:
-                padding = True
-                pads += 1
-                path = (".pad", f"{pads}-{length}")
-        files.append(FileEntry(path, length, padding))
+        attributes = read_attributes(entry)
+        if not attributes:
+            files.append(FileEntry(path, length))
+            continue
+        if b"l" in attributes:
+            if length:
+                raise MetainfoError("a symbolic link owns bytes")
+            continue
+        padding = b"p" in attributes
+        if padding:
+            pads += 1
+            path = (".pad", f"{pads}-{length}")
+        files.append(
+            FileEntry(
+                path,
+                length,
+                padding=padding,
+                executable=b"x" in attributes and not padding,
+                hidden=b"h" in attributes,
+            )
+        )
     if not files:
         raise MetainfoError("the list of files has nothing but symbolic links")
+    if pads == len(files):
+        raise MetainfoError("the list of files has nothing but padding")
     disk_paths(file.path for file in files)
     return tuple(files)

@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from p2pfs.errors import GeometryError, MetainfoError
 from p2pfs.formats import bencode
 from p2pfs.formats.bencode import Encodable, Value
-from p2pfs.formats.file_list import FileEntry, read_files, read_length
+from p2pfs.formats.file_list import (
+    FileEntry,
+    count_links,
+    read_attributes,
+    read_files,
+    read_length,
+)
 from p2pfs.formats.paths import safe_component
 from p2pfs.formats.torrent_urls import read_tiers, read_urls
 from p2pfs.geometry import Geometry, TorrentId
@@ -60,6 +66,8 @@ class Metainfo:
     created_by: str | None = None
     creation_date: int | None = None
     extras: tuple[tuple[bytes, bytes], ...] = ()
+    links: int = 0
+    """Symbolic links that the torrent lists; they are left out of `files`, and never made."""
 
     @property
     def total_length(self) -> int:
@@ -189,14 +197,13 @@ def build(
     if private:
         info[b"private"] = 1
     if multi_file:
-        info[b"files"] = [
-            {b"length": file.length, b"path": [_encoded(part) for part in file.path]}
-            for file in files
-        ]
+        info[b"files"] = [_listed(file) for file in files]
     else:
         if len(files) != 1 or files[0].path != (name,):
             raise MetainfoError("a single-file torrent has one file, which bears its name")
         info[b"length"] = files[0].length
+        if files[0].attributes:
+            info[b"attr"] = files[0].attributes
     root: dict[bytes, Encodable] = {b"info": info}
     root[b"announce-list"] = [[_encoded_url(url) for url in tier] for tier in trackers]
     root[b"url-list"] = [_encoded_url(url) for url in web_seeds]
@@ -207,6 +214,18 @@ def build(
     if creation_date is not None:
         root[b"creation date"] = creation_date
     return parse(bencode.encode(root))
+
+
+def _listed(file: FileEntry) -> dict[bytes, Encodable]:
+    """One entry in the list of files; pad files have the path that BEP 47 gives them."""
+    path = (".pad", str(file.length)) if file.padding else file.path
+    entry: dict[bytes, Encodable] = {
+        b"length": file.length,
+        b"path": [_encoded(part) for part in path],
+    }
+    if file.attributes:
+        entry[b"attr"] = file.attributes
+    return entry
 
 
 def default_piece_length(total: int) -> int:
@@ -242,7 +261,7 @@ def _from_info(
     multi_file = b"files" in info
     if multi_file == (b"length" in info):
         raise MetainfoError("a torrent has exactly one of length and files")
-    files = read_files(info[b"files"]) if multi_file else (FileEntry((name,), read_length(info)),)
+    files = read_files(info[b"files"]) if multi_file else (_single_file(name, info),)
     piece_length = info.get(b"piece length")
     if not isinstance(piece_length, int):
         raise MetainfoError("the piece length is missing or not a number")
@@ -273,6 +292,17 @@ def _from_info(
         created_by=created_by,
         creation_date=creation_date,
         extras=extras,
+        links=count_links(info[b"files"]) if multi_file else 0,
+    )
+
+
+def _single_file(name: str, info: dict[bytes, Value]) -> FileEntry:
+    attributes = read_attributes(info)
+    return FileEntry(
+        (name,),
+        read_length(info),
+        executable=b"x" in attributes,
+        hidden=b"h" in attributes,
     )
 
 

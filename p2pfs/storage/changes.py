@@ -45,7 +45,7 @@ class Changes:
             number for number in numbers if number in suspected or not store.check_unchanged(number)
         ]
         store.remember_stats(changed)
-        touched = {index for number in changed for index in store.layout.pieces_of(number)}
+        touched = {index for number in changed for index in store.layout.touching(number)}
         doubtful = [index for index in sorted(touched) if index in store.verified]
         if not doubtful:
             return []
@@ -75,7 +75,7 @@ class Changes:
                 steady.add(number)
             self._glimpsed[number] = now
         doubtful = sorted(
-            {index for number in steady for index in store.layout.pieces_of(number)} & wanted
+            {index for number in steady for index in store.layout.touching(number)} & wanted
         )
         if not doubtful:
             return []

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,29 @@ class Files(Names):
             self._close_fd(fd)
             raise NoSuchFile(f"cannot {verb} {root.full(parts)}: it is not a regular file")
         return OpenFile(fd, root, parts, found)
+
+    def open_zeros(self, root: Root, length: int) -> OpenFile:
+        """A file without a name of `length` zeros, which take no space where holes exist."""
+        with explained("make zeros for", root.path):
+            if hasattr(os, "memfd_create"):
+                fd = os.memfd_create("zeros", os.MFD_CLOEXEC)
+            else:
+                with tempfile.TemporaryFile() as file:
+                    fd = os.dup(file.fileno())
+            handle = OpenFile(fd, root, ("padding",), as_stat(retried(self.sys_fstat, fd)))
+        try:
+            self.truncate(handle, length)
+        except BaseException:
+            self.close(handle)
+            raise
+        return handle
+
+    def allow_execution(self, handle: OpenFile) -> None:
+        """Let those execute a file who may read it; nothing where the system knows no such bits."""
+        if hasattr(os, "fchmod"):
+            with explained("set the mode of", handle.path):
+                mode = stat.S_IMODE(os.fstat(handle.fd).st_mode) & 0o777
+                os.fchmod(handle.fd, mode | (mode & 0o444) >> 2)
 
     def _refuse_link(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):

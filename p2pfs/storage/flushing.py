@@ -133,6 +133,8 @@ class Flusher:
                 self._error = error
                 raise
             with self._lock:
+                if self._places.all_chosen:
+                    self._places.remove_rest()
                 self._record.remove()
                 self.settled = True
 

@@ -10,7 +10,7 @@ Content in the making lies under a hidden name and gets its real one by `finish`
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from p2pfs.errors import StorageError
@@ -47,11 +47,15 @@ class PieceStore:
         *,
         files: Files,
         record: ResumeRecord | None,
+        wanted: Bitfield | None = None,
         max_open: int = MAX_OPEN,
     ) -> None:
         self.metainfo = metainfo
+        self.wanted = wanted
+        """The pieces of the chosen files; None when all are."""
         self.verified = verified
         self.layout = places.layout
+        self._unwritten = places.standing | {self.layout.zeros}
         self._places = places
         self._files = files
         self._digests = metainfo.pieces
@@ -60,6 +64,7 @@ class PieceStore:
         self._pool = HandlePool(files, self._open_pooled, max_open)
         self._sources = SourceCache(files, places.open_read, max_open, self._check_served)
         self._sized: set[int] = set()
+        self._executable = {n for n, entry in enumerate(metainfo.files) if entry.executable}
         self._broken_off = False
         self._changes = Changes(self, self._hashed)
         self._owners: dict[int, int] = {}  # inode: number of the file
@@ -77,17 +82,25 @@ class PieceStore:
         files: Files | None = None,
         progress: Progress | None = None,
         threads: int | None = None,
+        chosen: Collection[int] | None = None,
     ) -> PieceStore:
         """Begin or resume a download into `output_dir` (made when it is not there).
 
-        What is there is rechecked as far as needed, and used where it is right. Raises
+        `chosen` are the numbers of the files to fetch (all by default, padding never); of
+        the others nothing gets a name of its own. What is there is rechecked as far as
+        needed, and used where it is right. Raises
         `StorageError` when a file of the user stands at the final name and differs, when
         another process downloads the same here, and on disk trouble.
         """
         from p2pfs.storage.opening import open_download
 
         return open_download(
-            metainfo, output_dir, files=files or Files(), progress=progress, threads=threads
+            metainfo,
+            output_dir,
+            files=files or Files(),
+            progress=progress,
+            threads=threads,
+            chosen=chosen,
         )
 
     @staticmethod
@@ -123,6 +136,15 @@ class PieceStore:
     def complete(self) -> bool:
         """Every piece is verified."""
         return self.verified.complete
+
+    @property
+    def satisfied(self) -> bool:
+        """Every piece that is wanted is verified."""
+        return self.complete if self.wanted is None else not (self.wanted - self.verified).count
+
+    def file_path(self, number: int) -> Path:
+        """Where a file of the torrent is, or will be once it is fetched."""
+        return self._places.root.full(self._places.final(number))
 
     @property
     def finished(self) -> bool:
@@ -185,20 +207,39 @@ class PieceStore:
         view = data if len(spans) == 1 else memoryview(data)
         place = 0
         for number, offset, length in spans:
+            part = view if len(spans) == 1 else view[place : place + length]
+            place += length
+            if number in self._unwritten:
+                self._compare(number, offset, memoryview(part))
+                continue
             handle = self._pool.acquire(number)
             try:
-                part = view if len(spans) == 1 else view[place : place + length]
                 with self._writing:
                     self._files.pwrite(handle, part, offset)
             finally:
                 self._pool.release(number)
-            place += length
         return spans
+
+    def _compare(self, number: int, offset: int, part: memoryview) -> None:
+        """What is not to be written has to be there already: padding, and files of the user."""
+        there = memoryview(bytearray(len(part)))
+        self._fill(number, there, offset)
+        if there == part:
+            return
+        if number == self.layout.zeros:
+            raise StorageError(
+                f"{self.metainfo.name}: padding in the torrent is not zeros, as it has to be"
+            )
+        path = self._places.root.full(self._places.parts(number))
+        raise StorageError(
+            f"{path} exists and differs: move it away, or choose another output folder"
+        )
 
     def _enter(self, index: int, spans: Iterable[FileSlice]) -> None:
         if self._flusher is None:
             raise self._read_only()
-        self._flusher.add(index, spans)
+        zeros = self.layout.zeros
+        self._flusher.add(index, [span for span in spans if span.file_index != zeros])
         with self._lock:
             self.verified.add(index)
 
@@ -255,6 +296,7 @@ class PieceStore:
         return all(
             self._files.in_memory(self.source(number).fileno(), place)
             for number, offset, count in self.layout.spans(index, begin, length)
+            if number != self.layout.zeros
             for place in (offset, offset + count - 1)
         )
 
@@ -284,6 +326,8 @@ class PieceStore:
 
         Of a file that is being downloaded, whose time we change ourselves: size and identity.
         """
+        if file_index == self.layout.zeros:
+            return True
         try:
             now = self._places.stat(file_index)
         except StorageError:
@@ -296,7 +340,7 @@ class PieceStore:
 
     def _is_ours(self, number: int, now: FileStat | None) -> bool:
         """Whether a file in the making is the one that was begun, and has its size."""
-        if now is None or not now.is_file or now.size != self.layout.lengths[number]:
+        if now is None or not now.is_file or now.size != self.layout.size_of(number):
             return False
         then = self.stats.get(number)
         return then is None or now.inode == then.inode
@@ -351,7 +395,7 @@ class PieceStore:
 
     def remember_stats(self, numbers: Iterable[int] | None = None) -> None:
         """Take what the files look like now as right, for `check_unchanged`."""
-        for number in range(len(self.layout.lengths)) if numbers is None else numbers:
+        for number in self.layout.kept if numbers is None else numbers:
             try:
                 self.stats[number] = self._places.stat(number)
             except NoSuchFile:
@@ -366,10 +410,13 @@ class PieceStore:
             known = self.stats.get(number)
             if known is not None and known.inode != handle.found.inode:
                 raise self._not_ours(number)
-            if handle.found.size != self.layout.lengths[number]:
+            size = self.layout.size_of(number)
+            if handle.found.size != size:
                 if number in self._sized:
                     raise self._not_ours(number)
-                self._files.truncate(handle, self.layout.lengths[number])
+                self._files.truncate(handle, size)
+            if number not in self._sized and number in self._executable:
+                self._files.allow_execution(handle)
         except BaseException:
             self._files.close(handle)
             raise
@@ -388,14 +435,15 @@ class PieceStore:
     def _check_in_place(self) -> None:
         """Nothing but what was written here may get the name of the content."""
         self._places.look_afresh()
-        for number in range(len(self.layout.lengths)):
-            if self._places.has_moved(number):
+        for number in (*self._places.fetched, *self._places.standing):
+            if self._places.has_moved(number) and number not in self._places.standing:
                 continue
             try:
                 found = self._places.stat(number)
             except NoSuchFile:  # a link on the way
                 found = None
-            if not self._is_ours(number, found):
+            changed = number in self._places.standing and found != self.stats.get(number)
+            if changed or not self._is_ours(number, found):
                 raise self._not_ours(number)
 
     def _check_own(self, number: int, handle: OpenFile) -> None:
@@ -412,7 +460,7 @@ class PieceStore:
     def mark_dirty(self, numbers: Iterable[int]) -> None:
         """These files may have content that was not flushed."""
         if self._flusher is not None:
-            self._flusher.mark_dirty(numbers)
+            self._flusher.mark_dirty(number for number in numbers if number != self.layout.zeros)
 
     def checkpoint(self) -> None:
         """Flush what was written and enter that in the record; cheap when nothing was.
@@ -432,14 +480,15 @@ class PieceStore:
         """
         if self._flusher is None or self._flusher.finished:
             return self.final_path
-        if not self.complete:
-            missing = len(self.verified) - self.verified.count
+        if not self.satisfied:
+            wanted = self.wanted or Bitfield.full(len(self.verified))
+            missing = (wanted - self.verified).count
             raise StorageError(f"{self.final_path} is not complete: {missing} pieces are missing")
-        for number, length in enumerate(self.layout.lengths):
-            if not length:
+        for number in self._places.fetched:
+            if not self.layout.lengths[number]:
                 self._pool.acquire(number)  # creates it
                 self._pool.release(number)
-        if durable:
+        if durable or not self._places.whole:  # what is named file by file cannot be taken back
             self._flusher.checkpoint()
         self._check_in_place()
         self.remember_stats()  # a new name changes nothing of this

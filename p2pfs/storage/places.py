@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from p2pfs.errors import StorageError
@@ -24,7 +24,8 @@ _CHUNK = 256 * 1024
 
 
 def hidden_name(metainfo: Metainfo, kind: str) -> str:
-    """The name of our working file: kind is `part` (content) or `resume` (the record).
+    """The name of our working file: kind is `part` (content), `resume` (the record) or
+    `rest` (see `Layout.rest`).
 
     It begins with a dot, names the content for people, and cannot be the name of content.
     """
@@ -35,7 +36,8 @@ def hidden_name(metainfo: Metainfo, kind: str) -> str:
 class Places:
     """Names of one torrent's files below an opened root, which it owns.
 
-    File i is at `top + inner[i]`; `final_top` is what `top` becomes by `finish`.
+    File i is at `top + inner[i]`; `final_top` is what `top` becomes by `finish`, unless
+    `choose` said that only some files are to get their real names.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Places:
         top: Parts,
         final_top: Parts,
         inner: Sequence[Parts],
+        rest: Parts = (),
     ) -> None:
         self._files = files
         self.root = root
@@ -54,7 +57,12 @@ class Places:
         self.top = top
         self.final_top = final_top
         self.inner = inner
+        self.rest_parts = rest
+        self._hidden_top = top
         self._moved: set[int] = set()
+        self.standing: frozenset[int] = frozenset()
+        """Files that had their real names from the start: of the user, and only read."""
+        self._staying: frozenset[int] = frozenset()
         self._merged = False
         self._lock = threading.Lock()
 
@@ -71,7 +79,38 @@ class Places:
             top=(hidden_name(metainfo, "part"),),
             final_top=(disk_name(metainfo.name),),
             inner=inner,
+            rest=(hidden_name(metainfo, "rest"),),
         )
+
+    def choose(self, layout: Layout, standing: Collection[int], staying: Collection[int]) -> None:
+        """Say what becomes of each file, before any is written.
+
+        `standing` have their real names, `staying` keep their hidden ones, because they are
+        not wanted now; the `absent` ones of `layout` get none.
+        """
+        self.layout = layout
+        self.standing = frozenset(standing)
+        self._moved = set(standing)
+        self._staying = frozenset(staying)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all files get their real names together."""
+        return self.all_chosen and not self.standing
+
+    @property
+    def all_chosen(self) -> bool:
+        """Whether every file has its real name in the end."""
+        return not (self._staying or self.layout.absent)
+
+    @property
+    def fetched(self) -> list[int]:
+        """The files that get their real names by `finish`."""
+        return [
+            number
+            for number in self.layout.stored
+            if number not in self.standing and number not in self._staying
+        ]
 
     @property
     def final_path(self) -> Path:
@@ -85,6 +124,10 @@ class Places:
 
     def parts(self, number: int) -> Parts:
         """What file `number` is called now."""
+        if number == self.layout.rest:
+            return self.rest_parts
+        if number in self._staying:
+            return self._hidden_top + self.inner[number]
         if number in self._moved:
             return self.final(number)
         return self.top + self.inner[number]
@@ -103,16 +146,22 @@ class Places:
 
     def stat(self, number: int) -> FileStat | None:
         """What is at the present place of a file; None when nothing is."""
+        if number == self.layout.zeros:
+            return None
         with self._lock:
             return self._files.stat(self.root, self.parts(number))
 
     def open_read(self, number: int) -> OpenFile:
         """Open a file at its present place for reading."""
+        if number == self.layout.zeros:
+            return self._files.open_zeros(self.root, self.layout.geometry.piece_length)
         with self._lock:
             return self._files.open_read(self.root, self.parts(number))
 
     def open_write(self, number: int) -> OpenFile | None:
-        """Open a file at its hidden name, creating it; None when it has its real name."""
+        """Open a file at its hidden name, creating it; None when it is only read."""
+        if number == self.layout.zeros:
+            return None
         with self._lock:
             if self.top == self.final_top or number in self._moved:
                 return None
@@ -120,6 +169,8 @@ class Places:
 
     def open_final(self, number: int) -> OpenFile:
         """Open a file at its real name for reading, whatever our state is."""
+        if number == self.layout.zeros:
+            return self.open_read(number)
         return self._files.open_read(self.root, self.final(number))
 
     def finish(self, record: ResumeRecord, let_go: Callable[[], None]) -> None:
@@ -129,6 +180,14 @@ class Places:
         one that differs is a `StorageError`. `let_go` closes open files where the system
         does not rename those.
         """
+        if not self.whole:
+            standing = self._standing()
+            with self._lock:
+                if os.name == "nt":
+                    let_go()
+                self._merge(standing)
+                self.top = self.final_top
+            return
         here = self._files.stat(self.root, self.top)
         if here is None:
             raise StorageError(f"{self.root.full(self.top)} was removed by another program")
@@ -187,10 +246,10 @@ class Places:
     def _standing(self) -> set[int]:
         """The files that are at their real names already, equal to ours."""
         standing = set()
-        for number in range(len(self.inner)):
-            if self._files.stat(self.root, self.final(number)) is None:
-                continue
+        for number in self.fetched:
             if number in self._moved:  # by an earlier attempt
+                continue
+            if self._files.stat(self.root, self.final(number)) is None:
                 continue
             if not self._equal(number):
                 raise StorageError(
@@ -202,7 +261,9 @@ class Places:
 
     def _merge(self, standing: set[int]) -> None:
         self._merged = True
-        for number in range(len(self.inner)):
+        for number in self.standing:  # what was begun of it before it stood there
+            self._files.unlink(self.root, self._hidden_top + self.inner[number])
+        for number in self.fetched:
             if number in self._moved:
                 continue
             if number in standing:
@@ -239,7 +300,7 @@ class Places:
 
     def remove_folders(self) -> None:
         """Remove the folders of the hidden tree, innermost first; what is not ours stays."""
-        self._remove_folders(self.top)
+        self._remove_folders(self._hidden_top)
 
     def _remove_folders(self, top: Parts) -> None:
         folders = {top + inner[:depth] for inner in self.inner for depth in range(len(inner))}
@@ -251,18 +312,26 @@ class Places:
 
     def remove_parts(self) -> None:
         """Remove what is left at hidden names."""
+        self.remove_rest()
         for inner in self.inner:
             self._files.unlink(self.root, self.top + inner)
         self.remove_folders()
+
+    def remove_rest(self) -> None:
+        """Remove what was kept of files that were not chosen."""
+        if self.rest_parts:
+            self._files.unlink(self.root, self.rest_parts)
 
     def sync_final(self, new_folders: Iterable[Parts]) -> None:
         """Make the real names survive a power loss; `new_folders` had not been flushed yet."""
         depth = len(self.top)
         folders: set[Parts] = {()}
-        for folder in new_folders:
-            folders.add(self.final_top + folder[depth:] if folder else ())
+        if self.all_chosen:
+            for folder in new_folders:
+                folders.add(self.final_top + folder[depth:] if folder else ())
         if self._merged:
-            for inner in self.inner:
+            for number in self.fetched:
+                inner = self.inner[number]
                 folders.update(self.final_top + inner[:deep] for deep in range(len(inner)))
         for folder in sorted(folders, key=len, reverse=True):
             self._files.sync_folder(self.root, folder)

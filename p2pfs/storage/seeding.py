@@ -41,9 +41,9 @@ def open_seed(
             raise StorageError(f"{len(verified)} pieces to serve of a torrent of {count}")
         store = PieceStore(metainfo, places, verified, files=files, record=None)
         store.remember_stats()
-        for number, length in enumerate(layout.lengths):
+        for number in layout.stored:
             found = store.stats[number]
-            if found is None or not found.is_file or found.size != length:
+            if found is None or not found.is_file or found.size != layout.lengths[number]:
                 for index in layout.pieces_of(number):
                     verified.discard(index)
         if verify:
@@ -93,8 +93,11 @@ def _inner(metainfo: Metainfo, root: Root, files: Files) -> list[Parts]:
         prefixes += [(metainfo.name,), (disk_name(metainfo.name),)]
     for prefix in prefixes:
         inner, found = [], False
-        for own, made in zip(raw, mapped, strict=True):
+        for own, made, entry in zip(raw, mapped, metainfo.files, strict=True):
             parts = prefix + made
+            if entry.padding:
+                inner.append(parts)
+                continue
             if own != made and os.name != "nt" and _look(files, root, prefix + own):
                 parts = prefix + own
             found = found or _look(files, root, parts)
