@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.e2e.processes import Lab, no_traceback, until
+from tests.support.namespaces import HERE, two_machines, why_not
 
 NAME = "content.bin"
 
@@ -62,3 +65,27 @@ def test_who_came_by_the_one_way_is_found_by_the_other(lab: Lab, asked_by: str) 
     download = lab.p2pfs("download", wanted, "-p", "0", "--json")
 
     assert download.wait() == 0, str(download)
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_who_announced_over_loopback_is_reached_from_another_machine_over_udp(
+    tmp_path: Path,
+) -> None:
+    with two_machines(tmp_path) as (here, there):
+        tracker = here.p2pfs("tracker", "-d", "0", "--json")
+        here.tracker_port = there.tracker_port = tracker.event("ready")["port"]
+        data = here.content(NAME, 300_000)
+        for machine, host in ((here, "127.0.0.1"), (there, HERE)):
+            machine.content(NAME, 300_000)
+            url = f"udp://{host}:{here.tracker_port}/announce"
+            made = machine.run("make-torrent", f"seeds/{NAME}", "-o", "t.torrent", "-t", url)
+            assert made.wait() == 0, str(made)
+        seeder = here.p2pfs("seed", "-f", "t.torrent", "-p", "0", "--json")
+        seeder.event("ready")
+        until(lambda: counts(here, "t.torrent") == ["1", "0", "0"])
+
+        fetched = there.run("download", "t.torrent", "-p", "0")
+
+        assert fetched.wait() == 0, str(fetched)
+        assert there.read(f"output/{NAME}") == data
+        assert tracker.event("ready")["udp"] == f"udp://{HERE}:{here.tracker_port}/announce"
