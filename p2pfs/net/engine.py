@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from p2pfs.errors import NetworkError, P2pfsError, StorageError, UsageError
 from p2pfs.formats.bitfield import Bitfield
@@ -36,6 +36,9 @@ from p2pfs.net.torrent import Torrent
 from p2pfs.storage.assembler import Assembler
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.announcing import Tiers
+
+if TYPE_CHECKING:
+    from p2pfs.net.local_discovery import LocalDiscovery
 
 __all__ = ["Client", "PeerInfo", "Progress", "Source", "Taking", "Torrent"]
 
@@ -62,7 +65,8 @@ class Client:
     downloads also take from the web servers that a torrent names (BEP 19), `private_web_seeds`:
     in private networks and on this machine too. `peer_exchange`: peers
     tell each other of peers (BEP 11). Of a private torrent only its own trackers, those of
-    its metainfo if it names any, are ever told or asked (BEP 27).
+    its metainfo if it names any, are ever told or asked (BEP 27). `local_discovery`: peers
+    on the local network find each other by multicast (BEP 14).
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Client:
         web_seeds: bool = True,
         private_web_seeds: bool = False,
         peer_exchange: bool = True,
+        local_discovery: bool = False,
     ) -> None:
         for limit in (up_limit, down_limit):
             if limit is not None and limit < MIN_RATE:
@@ -89,6 +94,8 @@ class Client:
         self.web_seeds = web_seeds
         self.private_web_seeds = private_web_seeds
         self.peer_exchange = peer_exchange
+        self._discovers = local_discovery
+        self._local: LocalDiscovery | None = None
         self._rng = random.Random(os.urandom(16))
         self._key = b"%08X" % int.from_bytes(os.urandom(4), "big")
         self._torrents: dict[bytes, Torrent] = {}
@@ -118,6 +125,11 @@ class Client:
         self.down_limit = DownLimit(self._rates[1])
         self.housekeeper = Housekeeper()
         self._acceptor = Acceptor(self._sockets, self._welcome)
+        if self._discovers:
+            from p2pfs.net.local_discovery import LocalDiscovery
+
+            self._local = LocalDiscovery(self.addresses, self._heard_locally)
+            self._local.start()
 
     async def close(self) -> None:
         """Leave every swarm and let go of everything. May be called more than once."""
@@ -128,6 +140,8 @@ class Client:
     async def _close(self) -> None:
         if self._acceptor is not None:
             await self._acceptor.close()
+        if self._local is not None:
+            await self._local.close()
         for cancelled in self._checks.values():
             cancelled.set()
         await asyncio.gather(*self._checks, return_exceptions=True)
@@ -178,14 +192,16 @@ class Client:
         verify: bool = True,
         progress: Checked | None = None,
         on_tracker_return: TrackerReturned | None = None,
+        announce_locally: bool = True,
     ) -> Torrent:
         """Seed the content at `path`: all of it, or as a partial seeder the pieces in `have`.
 
         With `verify` it is hashed first, and what differs is not offered. `trackers` are
         asked before those of the metainfo. `progress` is told (bytes checked, bytes in
         all), on a worker thread. `on_tracker_return` is awaited when a tracker answers
-        again, or anew, and may have forgotten what it knew. Raises `StorageError`,
-        `UsageError`.
+        again, or anew, and may have forgotten what it knew. Without `announce_locally` the
+        local network is not told of it; who asks there is connected to all the same. Raises
+        `StorageError`, `UsageError`.
         """
 
         def open_store(told: Checked) -> PieceStore:
@@ -196,6 +212,8 @@ class Client:
         nothing = Bitfield(metainfo.geometry.piece_count)
         torrent = await self._add(metainfo, open_store, progress, trackers, wanted=nothing)
         torrent.on_tracker_return = on_tracker_return
+        if announce_locally:
+            self._announce_locally(torrent)
         return torrent
 
     async def download(
@@ -218,6 +236,7 @@ class Client:
 
         torrent = await self._add(metainfo, open_store, progress, trackers, wanted=None)
         torrent.on_tracker_return = on_tracker_return
+        self._announce_locally(torrent)
         return torrent
 
     async def _add(
@@ -312,8 +331,24 @@ class Client:
             self._transport = AnnounceClient()
         return self._transport
 
+    def _announce_locally(self, torrent: Torrent) -> None:
+        if self._local is not None and not torrent.metainfo.private and not torrent.closing:
+            self._local.add(torrent.metainfo.torrent_id.v1)
+
+    def hide_locally(self, torrent: Torrent) -> None:
+        """The local network is not told of it any more."""
+        if self._local is not None:
+            self._local.remove(torrent.metainfo.torrent_id.v1)
+
+    def _heard_locally(self, info_hash: bytes, address: tuple[str, int]) -> None:
+        """Somebody on the local network has this torrent, or wants it."""
+        torrent = self._torrents.get(info_hash)
+        if torrent is not None and not torrent.closing:
+            torrent.heard_of_peers([address])
+
     def forget(self, torrent: Torrent) -> None:
         """A torrent is closed."""
+        self.hide_locally(torrent)
         self._torrents.pop(torrent.metainfo.torrent_id.v1, None)
         if torrent.downloading:
             self._destinations.pop(torrent.content_path, None)

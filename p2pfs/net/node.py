@@ -330,7 +330,9 @@ class Node:
             async with self._turn:
                 if metainfo is None or item.name in self._shared or item.name in self._fetching:
                     return
-                torrent = await self._client.seed(metainfo, item.seed_path, verify=False)
+                torrent = await self._client.seed(
+                    metainfo, item.seed_path, verify=False, announce_locally=False
+                )
                 self._shared[item.name] = _Shared(item, torrent)
         except P2pfsError as error:
             self._problem(item.name, str(error))

@@ -296,11 +296,12 @@ class Torrent:
             self._dialler.add(addresses, hearsay=True)
 
     async def stop_announcing(self) -> None:
-        """Leave the trackers, and go on serving whoever comes.
+        """Leave the trackers, tell the local network no more, and go on serving whoever comes.
 
         They are told of the completion first if they do not know of it. Takes some seconds
         when they do not answer; raises nothing then.
         """
+        self._client.hide_locally(self)
         await self.announcer.stop(LEAVE_PATIENCE)
 
     @property

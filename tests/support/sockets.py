@@ -35,6 +35,23 @@ def has_ipv6() -> bool:
     return True
 
 
+def why_no_multicast() -> str | None:
+    """Why nobody can be reached by multicast over the loopback; None when somebody can."""
+    group = socket.inet_aton("239.192.152.143")
+    local = socket.inet_aton("127.0.0.1")
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.settimeout(2)
+            probe.bind(("", 0))
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group + local)
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, local)
+            probe.sendto(b"?", ("239.192.152.143", probe.getsockname()[1]))
+            probe.recv(1)
+    except OSError as error:
+        return f"no multicast over the loopback here: {error}"
+    return None
+
+
 async def read_exactly(sock: socket.socket, count: int, *, seconds: float = 10) -> bytes:
     """`count` bytes, or fewer when the connection ends before."""
     loop = asyncio.get_running_loop()
