@@ -30,6 +30,11 @@ __all__ = ["UdpAnnouncer", "waits"]
 
 FIRST_WAIT: Final = 15.0
 """Seconds until a question is sent again; they double each time."""
+PATIENCE: Final = 20.0
+"""Seconds after which a tracker is given up at the most: a question and its repetition. Other
+trackers may be waiting for their turn; whoever announces comes back by itself."""
+SHORT_PATIENCE: Final = 5.0
+"""The same for a tracker that did not answer the last time."""
 _MAX_DOUBLINGS: Final = 8
 _ID_SECONDS: Final = 60.0
 _MAX_KEPT: Final = 256
@@ -78,8 +83,8 @@ class UdpAnnouncer:
     ) -> AnnounceReply:
         """What the tracker says, a refusal as `failure`; by IPv4 and IPv6 where it has both.
 
-        Gives up after `seconds`; after one wait if it did not answer the last time. Raises
-        `NetworkError`, and `FormatError` for nonsense.
+        Gives up after `seconds` or `PATIENCE`; after `SHORT_PATIENCE` if it did not answer
+        the last time. Raises `NetworkError`, and `FormatError` for nonsense.
         """
         target = _parse(url)
         rest = target.rest.encode()
@@ -141,8 +146,7 @@ class UdpAnnouncer:
     async def _patience(self, target: _Target, seconds: float) -> AsyncIterator[None]:
         """`NetworkError` when the block takes too long; whoever was silent before has less time."""
         key = (target.host, target.port)
-        if key in self._silent:
-            seconds = min(seconds, FIRST_WAIT)
+        seconds = min(seconds, SHORT_PATIENCE if key in self._silent else PATIENCE)
         try:
             async with asyncio.timeout(seconds):
                 yield
