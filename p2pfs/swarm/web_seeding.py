@@ -129,6 +129,8 @@ class WebSeeding:
     def next_span(self, seed: WebSeed, now: float) -> Span | None:
         """What one more connection to `seed` is to fetch now; None for nothing."""
         leeching = self._leeching
+        if seed.disabled and seed.counted is not None:
+            self._count(seed, False)
         if leeching.suspended or leeching.finished or not seed.may_be_asked(now):
             return None
         lines = LINES if seed.proven and seed.ranges else 1
@@ -342,8 +344,6 @@ class WebSeeding:
         """About once a second."""
         for seed in self.seeds:
             seed.down.sample(now)
-            if seed.disabled and seed.counted is not None:
-                self._count(seed, False)
 
     def _refused(
         self,

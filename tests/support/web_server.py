@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -26,39 +26,41 @@ Treat = Callable[["WebServer", web.Request, bytes], Awaitable[web.StreamResponse
 
 
 class WebServer:
-    """Serves `files` (path: bytes) on a free port of this machine, as `treat` does it."""
+    """Serves `files` (path: bytes) on a free port of `host`, as `treat` does it."""
 
-    def __init__(self, files: Mapping[str, bytes], treat: Treat | None = None) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes], treat: Treat | None = None, *, host: str = "127.0.0.1"
+    ) -> None:
+        self.host = host
         self.files = dict(files)
         self.asked: list[Asked] = []
-        self.connections: set[object] = set()
+        self.connections: set[Any] = set()
         self.port = 0
         self.treat = treat or in_parts
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
+        return f"http://{self.host}:{self.port}/"
 
     async def __aenter__(self) -> Self:
-        self._runner = web.ServerRunner(web.Server(self._serve))
         await self.start()
         return self
 
     async def start(self) -> None:
         """Listen, again on the same port if it was stopped."""
+        self._runner = web.ServerRunner(
+            web.Server(self._serve, handler_cancellation=True), shutdown_timeout=0.1
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, self.host, self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Be gone, and every connection with it."""
-        for request in list(self.connections):
-            transport = getattr(request, "transport", None)
-            if transport is not None:
-                transport.abort()
+        for transport in self.connections:
+            transport.abort()
         await self._runner.cleanup()
-        self._runner = web.ServerRunner(web.Server(self._serve))
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
@@ -66,11 +68,15 @@ class WebServer:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         assert request.method == "GET"
         self.asked.append(Asked(request.raw_path, range_of(request)))
-        self.connections.add(request.protocol)
+        self.connections.add(request.transport)
         data = self.files.get(request.path.removeprefix("/"))
         if data is None:
             return web.Response(status=404, text="not here")
         return await self.treat(self, request, data)  # type: ignore[arg-type]
+
+    def paths(self) -> list[str]:
+        """What was asked for, each path once, in order."""
+        return list(dict.fromkeys(asked.path for asked in self.asked))
 
     def bytes_asked(self) -> int:
         """The sum of the ranges that were asked for."""
@@ -95,6 +101,15 @@ async def in_parts(server: WebServer, request: web.Request, data: bytes) -> web.
         body=data[first : last + 1],
         headers={"Content-Range": f"bytes {first}-{last}/{len(data)}"},
     )
+
+
+def partly(
+    request: web.Request, data: bytes, *, headers: dict[str, str] | None = None
+) -> web.StreamResponse:
+    """The head of a right answer, whose body is up to the caller."""
+    first, last = range_of(request) or (0, len(data) - 1)
+    found = {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
+    return web.StreamResponse(status=206, headers={**found, **(headers or {})})
 
 
 async def as_a_whole(server: WebServer, request: web.Request, data: bytes) -> web.StreamResponse:
