@@ -180,6 +180,6 @@ def check_name(name: str) -> None:
     """Refuse what is neither a name nor a .torrent; raises `UsageError`."""
     if not name or printable(name) != name or "/" in name or "\\" in name:
         raise UsageError(
-            f"{name!r} is not a name in a catalogue: "
+            f"'{printable(name)}' is not a name in a catalogue: "
             "give the name alone, or the path of a .torrent file"
         )

@@ -233,7 +233,8 @@ class Events:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._started = False
-        self._gathered: dict[str, list[str]] = {}
+        self._gathered: dict[tuple[str, str], list[str]] = {}
+        """Names by kind of event and text."""
         self._flushing: asyncio.TimerHandle | None = None
         self._expected: dict[str, asyncio.Future[None]] = {}
 
@@ -260,6 +261,8 @@ class Events:
                 size=event.size,
                 info_hash=event.info_hash,
             )
+        elif event.kind == "problem":
+            self._gather(event.kind, event.name, _reason(event.name, event.text))
         elif event.kind in _TITLES:
             if self._started:
                 self._gather(event.kind, event.name)
@@ -268,8 +271,8 @@ class Events:
             parts = (_LINES[event.kind], event.name, event.text)
             self._screen.note(": ".join(part for part in parts if part))
 
-    def _gather(self, kind: str, name: str) -> None:
-        self._gathered.setdefault(kind, []).append(name)
+    def _gather(self, kind: str, name: str, text: str = "") -> None:
+        self._gathered.setdefault((kind, text), []).append(name)
         if self._flushing is None:
             loop = asyncio.get_running_loop()
             self._flushing = loop.call_later(_TOGETHER, self.flush)
@@ -280,15 +283,30 @@ class Events:
             self._flushing.cancel()
             self._flushing = None
         gathered, self._gathered = self._gathered, {}
-        for kind, names in gathered.items():
+        for (kind, text), names in gathered.items():
+            if kind == "problem":
+                parts = (kind, _some(names), text)
+                self._screen.note(": ".join(part for part in parts if part))
+                continue
             one, many = _TITLES[kind]
             if len(names) <= _EACH:
                 for name in names:
                     self._screen.note(f"{one}: {name}")
             else:
-                shown = ", ".join(names[:_EACH])
-                more = len(names) - _EACH
-                self._screen.note(f"{many.format(len(names))}: {shown} and {more} more")
+                self._screen.note(f"{many.format(len(names))}: {_some(names)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    """`a, b, c and 9 more`."""
+    shown = ", ".join(names[:_EACH])
+    return f"{shown} and {len(names) - _EACH} more" if len(names) > _EACH else shown
+
+
+def _reason(name: str, text: str) -> str:
+    """What is wrong, without the name that stands before it already."""
+    own = f"the name '{printable(name.rpartition('/')[2])}' "
+    text = printable(text)
+    return f"its name {text.removeprefix(own)}" if text.startswith(own) else text
 
 
 _TITLES = {
@@ -297,7 +315,6 @@ _TITLES = {
     "changed": ("changed, shared anew once it is quiet", "{} files have changed"),
 }
 _LINES = {
-    "problem": "problem",
     "index_lost": "no index at the moment, it is tried again and again",
     "index_back": "the index is there again",
 }

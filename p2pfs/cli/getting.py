@@ -7,6 +7,7 @@ only when everything that was asked for is complete and verified.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ from p2pfs.cli.screen import open_screen
 from p2pfs.cli.text import check_words, printable
 from p2pfs.cli.units import rate_option
 from p2pfs.cli.wanted import Found, find_wanted
-from p2pfs.errors import P2pfsError
+from p2pfs.errors import P2pfsError, StorageError
 
 if TYPE_CHECKING:
     from p2pfs.cli.screen import Screen
@@ -98,6 +99,7 @@ def get(
             getting = _Getting(screen, client, index, found, output, as_json, keep=keep_seeding)
             screen.brief = len(found.wanted) > 1
             getting.tell_what_was_found()
+            await asyncio.to_thread(_check_output, output)
             session = Session(screen, output=output, stay=keep_seeding, feed=getting.run)
             screen.ready(client.addresses, torrents=found.summary())
             code = await session.run()
@@ -105,6 +107,16 @@ def get(
             return code
 
     run_async(work, screen.finish)
+
+
+def _check_output(folder: Path) -> None:
+    """Make the folder for the downloads. Raises `StorageError` when it cannot be one."""
+    from p2pfs.storage.files import Files
+
+    files = Files()
+    files.close_root(files.open_root(folder, create=True))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(f"nothing can be written in {folder}: choose another folder with -o")
 
 
 class _Failed(P2pfsError):

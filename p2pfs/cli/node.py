@@ -42,18 +42,19 @@ if TYPE_CHECKING:
 
 __all__ = ["node", "parse_id", "shared_folder"]
 
-_MAX_DIGITS = 9
+_LAST = 10**9 - 1
 
 
 def parse_id(text: str) -> int:
-    """The ID of a node: a positive number. Raises `UsageError` for anything else."""
+    """The ID of a node: a number from 1 to 999999999. Raises `UsageError` for anything else."""
     stripped = text.strip()
-    if stripped.isascii() and stripped.isdecimal() and len(stripped) <= _MAX_DIGITS:
+    if stripped.isascii() and stripped.isdecimal() and len(stripped) <= len(str(_LAST)):
         number = int(stripped)
         if number:
             return number
     raise UsageError(
-        f"{printable(stripped)[:40]!r} is not the ID of a node: it is a positive number such as 1"
+        f"'{printable(stripped)[:40]}' is not the ID of a node: it is a positive number, "
+        f"1 to {_LAST}"
     )
 
 
@@ -281,6 +282,11 @@ def _cache(config_dir: Path, number: int) -> Iterator[HashCache]:
         at = f", at {there}" if there else ""
         raise StorageError(
             f"node {number} runs already on this machine{at}: choose another --id, or stop that one"
+        ) from error
+    except StorageError as error:
+        raise StorageError(
+            f"{error}; a node has to write in {config_dir}: allow it with chmod -R u+rwX "
+            f"{shlex.quote(str(config_dir))}, or choose another folder with --config-dir"
         ) from error
     with contextlib.closing(cache):
         yield cache

@@ -1,7 +1,8 @@
 """What a word on the command line of `get` stands for at the index.
 
 Invariant: a word that is a name is that name, whatever else it could mean; then a folder,
-then a pattern. Of what was found only what somebody has now is wanted.
+then a pattern. Of folders and patterns only what somebody has now is wanted; a name is
+wanted in any case, and waited for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ __all__ = ["Found", "find_wanted"]
 
 _WILD = frozenset("*?[")
 _GONE = "nobody has them at the moment"
+_WAITING = (
+    "nobody has it at the moment; it is waited for (Ctrl-C ends that and keeps what is here of it)"
+)
 
 
 @dataclass
@@ -60,7 +64,9 @@ async def _find(index: IndexClient, word: str, found: Found) -> None:
     from p2pfs.net.index_client import UnknownError
 
     if not word.strip("/"):
-        raise CatalogueError(f"{word!r} is no name: p2pfs ls lists the names that there are")
+        raise CatalogueError(
+            f"'{printable(word)}' is no name: p2pfs ls lists the names that there are"
+        )
     folder = word.rstrip("/") + "/"
     if word == folder and await _find_below(index, folder, found):
         return
@@ -73,7 +79,7 @@ async def _find(index: IndexClient, word: str, found: Found) -> None:
             raise
         matching = await index.list(word, everything=True)
         if not matching:
-            raise CatalogueError(f"{index.where}: no name matches {printable(word)!r}") from None
+            raise CatalogueError(f"{index.where}: no name matches '{printable(word)}'") from None
         _take(word, matching, found)
 
 
@@ -83,8 +89,11 @@ async def _find_named(index: IndexClient, word: str, found: Found) -> None:
     data = await index.fetch(word)
     torrent = parse(data)
     info_hash = str(torrent.torrent_id)
-    found.wanted[info_hash] = torrent.shared_name
+    found.wanted[info_hash] = name = torrent.shared_name
     found.data[info_hash] = data
+    listed = await index.list(_literally(name))
+    if not any(one.info_hash == info_hash and one.live for one in listed):
+        found.notes.append(f"{name}: {_WAITING}")
 
 
 async def _find_below(index: IndexClient, folder: str, found: Found) -> bool:
@@ -108,13 +117,13 @@ def _take(word: str, listed: Sequence[Listed], found: Found) -> None:
         if one.live:
             names.setdefault(one.name, []).append(one)
     if not names:
-        raise CatalogueError(f"{counted(len(listed), 'name')} for {printable(word)!r}, but {_GONE}")
+        raise CatalogueError(f"{counted(len(listed), 'name')} for '{printable(word)}', but {_GONE}")
     for name in sorted(names):
         several = names[name]
         if len(several) > 1:
             choices = ", ".join(f"{name}@{one.info_hash[:SHORT_HASH]}" for one in several)
             found.failures[name] = AmbiguousError(
-                f"{printable(name)!r} means several contents; ask for one of: {choices}", several
+                f"'{printable(name)}' means several contents; ask for one of: {choices}", several
             )
         else:
             found.wanted.setdefault(several[0].info_hash, name)

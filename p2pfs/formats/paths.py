@@ -226,4 +226,6 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 80 else text[:77] + "...")
+    """In quotes, as it is as far as it prints."""
+    short = text if len(text) <= 80 else text[:77] + "..."
+    return "'" + "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in short) + "'"

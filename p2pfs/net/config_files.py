@@ -10,12 +10,13 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from p2pfs.errors import FormatError, StorageError
+from p2pfs.errors import FormatError, StorageError, UsageError
 from p2pfs.formats import config_file
 from p2pfs.storage.files import Files
 from p2pfs.storage.whole_files import written_aside
 
 __all__ = [
+    "UnusableConfig",
     "address_in",
     "held",
     "node_config",
@@ -25,6 +26,13 @@ __all__ = [
     "write_config",
     "written",
 ]
+
+
+_MEND = "correct or remove it, or name the index with -i HOST"
+
+
+class UnusableConfig(StorageError, UsageError):
+    """What is there does not say what it should, or cannot be read: it is for the user to mend."""
 
 
 def server_config(folder: Path) -> Path:
@@ -53,25 +61,25 @@ def write_config(path: Path, values: Mapping[str, str]) -> None:
 def read_config(path: Path) -> dict[str, str] | None:
     """What `path` says; None when there is no such file. Blocks.
 
-    Raises `StorageError` when it cannot be read, or holds something else.
+    Raises `UnusableConfig` when it cannot be read, or holds something else.
     """
     try:
         if not path.exists():
             return None
         if not path.is_file():  # a pipe would be waited for without end
-            raise StorageError(f"cannot read {path}: it is not a regular file")
+            raise UnusableConfig(f"cannot read {path}: it is not a regular file; {_MEND}")
         with path.open("rb") as file:
             data = file.read(config_file.MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UnusableConfig(f"cannot read {path}: {error.strerror or error}; {_MEND}") from error
     try:
         return config_file.parse(data.decode())
     except UnicodeDecodeError:
-        raise StorageError(f"{path} is not a text in UTF-8; remove it if it is not yours") from None
+        raise UnusableConfig(f"{path} is not a text in UTF-8; {_MEND}") from None
     except FormatError as error:
-        raise StorageError(f"cannot use {path}: {error}; correct it, or remove it") from None
+        raise UnusableConfig(f"cannot use {path}: {error}; {_MEND}") from None
 
 
 def address_in(path: Path) -> str | None:

@@ -190,12 +190,12 @@ class IndexClient:
             torrent = metainfo.parse(answer.body)
         except FormatError as error:
             raise CatalogueError(
-                f"{self.where} sent something for {shown!r} that is no torrent: {error}"
+                f"{self.where} sent something for '{shown}' that is no torrent: {error}"
             ) from None
         if not _is_meant(torrent, wanted):
             raise CatalogueError(
-                f"{self.where} sent {printable(torrent.shared_name)!r} ({torrent.torrent_id}) "
-                f"instead of {shown!r}"
+                f"{self.where} sent '{printable(torrent.shared_name)}' ({torrent.torrent_id}) "
+                f"instead of '{shown}'"
             )
         return answer.body
 
@@ -218,7 +218,7 @@ class IndexClient:
         """
         answer = await self._request("DELETE", f"/torrents/{quote(wanted, safe='')}")
         if answer.status != 200:
-            raise self._refused(f"did not withdraw {printable(wanted)!r}", answer)
+            raise self._refused(f"did not withdraw '{printable(wanted)}'", answer)
         return self._read(parse_entry, answer.body)
 
     # -- nodes

@@ -67,7 +67,7 @@ class UnknownName(CatalogueError):
     def __init__(self, name: str, near: Sequence[str]) -> None:
         self.near = tuple(near)
         hint = f"; is it one of: {', '.join(near)}?" if near else ""
-        super().__init__(f"nothing called {name[:_SHOWN]!r} is shared here{hint}")
+        super().__init__(f"nothing called '{name[:_SHOWN]}' is shared here{hint}")
 
 
 class AmbiguousName(CatalogueError):
@@ -76,7 +76,7 @@ class AmbiguousName(CatalogueError):
     def __init__(self, name: str, candidates: Sequence[Entry]) -> None:
         self.candidates = tuple(candidates)
         choices = ", ".join(f"{one.name}@{str(one.torrent_id)[:8]}" for one in candidates)
-        super().__init__(f"{name[:_SHOWN]!r} means several contents; ask for one of: {choices}")
+        super().__init__(f"'{name[:_SHOWN]}' means several contents; ask for one of: {choices}")
 
 
 class CatalogueFull(CatalogueError):
@@ -216,9 +216,9 @@ class Catalogue:
         granted, had_part, _ = self.database.write(decide, leave)
         if not granted:
             raise NotYours(
-                f"{entry.name!r} stays: other nodes share it too; your part in it is withdrawn"
+                f"'{entry.name}' stays: other nodes share it too; your part in it is withdrawn"
                 if had_part
-                else f"{entry.name!r} was published by another node, and only that one may "
+                else f"'{entry.name}' was published by another node, and only that one may "
                 "withdraw it"
             )
         return entry

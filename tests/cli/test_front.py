@@ -131,6 +131,25 @@ async def test_few_events_have_a_line_each_and_many_share_one(
     ]
 
 
+async def test_a_reason_that_many_files_share_is_told_once_and_no_name_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    events = Events(PlainScreen("node 1"))
+    for name in "abcdef":
+        events(NodeEvent("problem", name, "no answer"))
+    reason = "the name 'back\\slash' has '\\' in it, which is not allowed"
+    events(NodeEvent("problem", "2024/back\\slash", reason))
+    events(NodeEvent("problem", "", "the folder is gone"))
+    events(NodeEvent("index_lost", "", "no answer"))
+
+    assert capsys.readouterr().out.splitlines() == [
+        "problem: a, b, c and 3 more: no answer",
+        "problem: 2024/back\\slash: its name has '\\' in it, which is not allowed",
+        "problem: the folder is gone",
+        "no index at the moment, it is tried again and again: no answer",
+    ]
+
+
 async def test_what_is_there_at_the_start_is_no_event_but_problems_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

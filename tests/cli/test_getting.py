@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,43 @@ def test_keep_seeding_stays_and_serves_until_exit(swarm: Any) -> None:
 
     assert second.wait() == 0
     assert first.wait() == 0
+
+
+def test_a_name_that_nobody_has_now_is_waited_for_and_that_is_said(swarm: Any) -> None:
+    swarm.tracker()
+    content = swarm.content("a.bin", SIZE)
+    assert swarm.run("make-torrent", "seeds/a.bin").wait() == 0
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{swarm.port}/torrents",
+        data=(swarm.folder / "torrents" / "a.bin.torrent").read_bytes(),
+        headers={"Content-Type": "application/x-bittorrent"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 201
+
+    got = swarm.start("get", "a.bin", *index_options(swarm), "-o", "out", "--json")
+    note = got.event("note")
+    swarm.seed()
+
+    assert note["text"].startswith("a.bin: nobody has it at the moment; it is waited for")
+    assert got.wait() == 0, got.errors
+    assert (swarm.folder / "out" / "a.bin").read_bytes() == content
+
+
+def test_an_output_that_cannot_be_made_is_an_error_before_anything_starts(swarm: Any) -> None:
+    swarm.tracker()
+    swarm.content("a.bin", SIZE)
+    swarm.seed()
+    (swarm.folder / "afile").write_bytes(b"mine")
+
+    for output in ("afile", "afile/below"):
+        got = swarm.run("get", "a.bin", *index_options(swarm), "-o", output)
+
+        assert got.wait() == 1
+        assert len(got.errors) == 1
+        assert output in got.errors[0]
+        assert got.lines == []
+    assert (swarm.folder / "afile").read_bytes() == b"mine"
 
 
 def test_a_different_file_of_that_name_is_never_touched(swarm: Any) -> None:

@@ -91,7 +91,7 @@ def only_line(process: Any) -> str:
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "", "1.5", "1" * 10, "²", "٣", "1\x1b[2J", "1 2"])
 def test_an_id_is_a_positive_number(text: str) -> None:
-    with pytest.raises(UsageError, match="positive number"):
+    with pytest.raises(UsageError, match=r"a positive number, 1 to 999999999$"):
         parse_id(text)
     assert parse_id(" 007 ") == 7
 
@@ -104,6 +104,17 @@ def test_the_folder_has_to_be_there_and_the_error_has_the_command(tmp_path: Path
     (root / "p3").write_bytes(b"")
     with pytest.raises(StorageError, match="is not a folder"):
         shared_folder(root, 3)
+
+
+def test_a_config_folder_that_cannot_be_used_is_told_with_what_to_do(room: Room) -> None:
+    room.place(1)
+    (room.folder / "in the way").write_bytes(b"")
+
+    options = ("-i", "127.0.0.1", "--config-dir", "in the way/config")
+    line = only_line(room.swarm.run("node", "--id", "1", *options))
+
+    assert "chmod -R u+rwX 'in the way/config'" in line
+    assert "--config-dir" in line
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="rights are another matter there")

@@ -101,9 +101,19 @@ async def test_what_nobody_has_is_left_out_of_folders_and_patterns_but_not_of_na
     assert sorted(found.wanted.values()) == ["2024/here", "b.txt", "gone.txt"]
     assert found.notes == [
         "2024/: 1 of 2 names are left out: nobody has them at the moment",
+        "gone.txt: nobody has it at the moment; it is waited for "
+        "(Ctrl-C ends that and keeps what is here of it)",
     ]
     only_gone = await find_wanted(index, ["g*"])
     assert "1 name for 'g*', but nobody has them" in str(only_gone.failures["g*"])
+
+
+async def test_names_stand_in_messages_as_they_are(index: IndexClient, share: Shared) -> None:
+    words = ["back\\slash", "it's", "b\\*"]
+    found = await find_wanted(index, words)
+
+    for word in words:
+        assert f"'{word}'" in str(found.failures[word])
 
 
 async def test_what_cannot_be_found_is_a_failure_of_its_word_alone(

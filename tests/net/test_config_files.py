@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfs.errors import FormatError, StorageError
+from p2pfs.errors import FormatError, StorageError, UsageError
 from p2pfs.net.config_files import (
     address_in,
     held,
@@ -163,3 +163,19 @@ def test_the_claim_of_a_program_that_was_killed_is_over(tmp_path: Path) -> None:
         holder.kill()
     with held(path) as ours:
         assert ours
+
+
+def test_whatever_is_wrong_with_it_is_wrong_usage_and_the_error_knows_a_way_out(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    paths = [folder]
+    for number, content in enumerate((b"\xff", b"no line of it", b'host = "open')):
+        paths.append(tmp_path / f"{number}.config")
+        paths[-1].write_bytes(content)
+
+    for path in paths:
+        with pytest.raises(UsageError, match=r"correct or remove it, or .* -i HOST") as caught:
+            read_config(path)
+        assert str(path) in str(caught.value)
