@@ -165,9 +165,10 @@ def metainfo_for(shared: Shared, progress: HashProgress | None = None) -> Descri
             known = None
     if known is not None:
         tree = hash_tree(shared.path, known.geometry.piece_length, progress=progress)
-        same_files = (known.name, known.files, known.multi_file) == (
+        files = [(file.path, file.length) for file in known.files]  # whatever their modes
+        same_files = (known.name, files, known.multi_file) == (
             tree.name,
-            tree.files,
+            [(file.path, file.length) for file in tree.files],
             tree.multi_file,
         )
         if same_files and known.pieces == tree.pieces:

@@ -20,12 +20,14 @@ from p2pfs.cli.options import (
     Bind,
     ConfigDir,
     DownLimit,
+    Files,
     IndexHost,
     IndexPort,
     Json,
     LogFile,
     Output,
     PeerPort,
+    Sequential,
     UpLimit,
     Verbose,
 )
@@ -62,6 +64,8 @@ def get(
     host: IndexHost = None,
     index_port: IndexPort = 9999,
     output: Output = Path(),
+    files: Files = None,
+    sequential: Sequential = False,
     keep_seeding: Annotated[
         bool, typer.Option("--keep-seeding", help="Stay and serve others, until `exit`.")
     ] = False,
@@ -97,6 +101,7 @@ def get(
         async with IndexClient(place.base, advice=place.advice) as index, client:
             found = await find_wanted(index, words)
             getting = _Getting(screen, client, index, found, output, as_json, keep=keep_seeding)
+            getting.files, getting.sequential = files or (), sequential
             screen.brief = len(found.wanted) > 1
             getting.tell_what_was_found()
             await asyncio.to_thread(_check_output, output)
@@ -144,6 +149,8 @@ class _Getting:
         self._output = output
         self._as_json = as_json
         self._keep = keep
+        self.files: Sequence[str] = ()
+        self.sequential = False
         self._asked = len(found.wanted) + len(found.failures)
         self._waiting = deque(found.wanted.items())
         self._complete: deque[Torrent] = deque()
@@ -203,6 +210,8 @@ class _Getting:
                 metainfo,
                 self._output,
                 trackers=[f"{self._index.base}/announce"],
+                files=self.files,
+                sequential=self.sequential,
                 progress=told,
             )
         session.add(torrent)

@@ -17,6 +17,7 @@ from p2pfs.cli import content, torrent_files
 from p2pfs.cli.finding import token_of_environment
 from p2pfs.cli.hashing import hash_bar
 from p2pfs.cli.screen import Screen
+from p2pfs.cli.text import counted
 from p2pfs.errors import CatalogueError, StorageError, TrackerError, UsageError
 
 if TYPE_CHECKING:
@@ -179,15 +180,29 @@ async def start_downloads(
     words: Sequence[str],
     output: Path,
     as_json: bool,
+    *,
+    files: Sequence[str] = (),
+    sequential: bool = False,
 ) -> list[Torrent]:
-    """Download what the words stand for into `output`; the torrents that run."""
+    """Download what the words stand for into `output`; the torrents that run.
+
+    `files` and `sequential` as for `Client.download`.
+    """
     torrents = []
     for word in words:
         metainfo = await _find_wanted(screen, where, word)
         _need_tracker(where, metainfo)
         with hash_bar(f"checking {metainfo.name}", as_json=as_json) as draw:
             torrent = await client.download(
-                metainfo, output, trackers=where.trackers, progress=draw
+                metainfo,
+                output,
+                trackers=where.trackers,
+                progress=draw,
+                files=files,
+                sequential=sequential,
             )
+        if metainfo.links:
+            links = counted(metainfo.links, "symbolic link")
+            screen.note(f"{metainfo.name}: {links} in the torrent, which are never made")
         torrents.append(torrent)
     return torrents

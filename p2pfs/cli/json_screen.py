@@ -51,7 +51,9 @@ class JsonScreen(Screen):
 
     def report(self, all_progress: Sequence[Progress]) -> None:
         for progress in all_progress:
-            self.event("progress", **views.progress_object(progress))
+            files = [views.file_object(file) for file in progress.files]
+            more = {"files": files, "files_total": progress.files_total} if files else {}
+            self.event("progress", **views.progress_object(progress), **more)
 
     def peers(self, peers: Sequence[tuple[Progress, PeerInfo]]) -> None:
         self.event("peers", peers=[views.peer_object(p.name, peer) for p, peer in peers])

@@ -14,6 +14,7 @@ __all__ = [
     "Bind",
     "ConfigDir",
     "DownLimit",
+    "Files",
     "First",
     "Force",
     "Host",
@@ -26,6 +27,7 @@ __all__ = [
     "Output",
     "PeerFile",
     "PeerPort",
+    "Sequential",
     "TrackerPort",
     "UpLimit",
     "Verbose",
@@ -141,6 +143,21 @@ DownLimit = Annotated[
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to download into.")
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--files",
+        metavar="PATTERN",
+        help="Fetch only these files of a torrent: a path, a folder, a pattern such as *.jpg, or "
+        "numbers as `p2pfs show` prints them (3, 3-9); may be repeated.",
+    ),
+]
+Sequential = Annotated[
+    bool,
+    typer.Option(
+        "--sequential", help="Fetch in the order of the content, to read it while it comes."
+    ),
 ]
 Missing = Annotated[
     list[str] | None,

@@ -179,6 +179,8 @@ class PlainScreen(Screen):
     def report(self, all_progress: Sequence[Progress]) -> None:
         for progress in all_progress:
             self.write(views.progress_line(progress))
+            if files := views.files_table(progress, colour=self.colour):
+                self.write(files)
             self._sources(progress)
             if progress.missing and progress.asked:
                 self.missing(progress)

@@ -26,6 +26,9 @@ __all__ = ["Session", "StoppedEarly"]
 _log = logging.getLogger(__name__)
 
 _TICK = 0.5
+FILES_SHOWN = 20
+"""Files of a torrent that `prog` lists."""
+
 _MISSING_SETTLES = 1.0
 """Seconds for which the missing pieces must stay the same before they are told."""
 
@@ -173,7 +176,7 @@ class Session:
         elif word == "prog":
             if self._status is not None:
                 self._screen.note(self._status())
-            self._screen.report(self.snapshot())
+            self._screen.report([torrent.progress(files=FILES_SHOWN) for torrent in self._all()])
         elif word == "peers":
             self._screen.peers(self._peers())
         elif word in ("help", "?"):

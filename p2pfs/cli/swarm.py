@@ -17,6 +17,7 @@ from p2pfs.cli.joining import Part, start_downloads, start_seeds
 from p2pfs.cli.options import (
     Bind,
     DownLimit,
+    Files,
     First,
     Host,
     Json,
@@ -26,6 +27,7 @@ from p2pfs.cli.options import (
     Output,
     PeerFile,
     PeerPort,
+    Sequential,
     Shared,
     TrackerPort,
     UpLimit,
@@ -87,6 +89,8 @@ def _run_downloader(
     *,
     stay: bool,
     as_json: bool,
+    files: Sequence[str] = (),
+    sequential: bool = False,
 ) -> None:
     from p2pfs.cli.session import Session
 
@@ -96,7 +100,16 @@ def _run_downloader(
 
     async def work() -> int:
         async with _client(where) as client:
-            downloads = await start_downloads(screen, client, where, words, output, as_json)
+            downloads = await start_downloads(
+                screen,
+                client,
+                where,
+                words,
+                output,
+                as_json,
+                files=files,
+                sequential=sequential,
+            )
             session = Session(screen, downloads=downloads, output=output, stay=stay)
             names = ", ".join(torrent.progress().name for torrent in downloads)
             screen.ready(client.addresses, torrents=f"downloading {names}")
@@ -140,6 +153,8 @@ def download(
     tracker_port: TrackerPort = 9999,
     port: PeerPort = 9000,
     output: Output = content.OUTPUT,
+    files: Files = None,
+    sequential: Sequential = False,
     keep_seeding: Annotated[
         bool, typer.Option("--keep-seeding", help="Stay and serve others, until `exit`.")
     ] = False,
@@ -156,11 +171,21 @@ def download(
     Examples:
       p2pfs download movie.mkv -i 10.0.0.5
       p2pfs download torrents/movie.mkv.torrent -o ~/Videos --down-limit 5M
+      p2pfs download torrents/album.torrent --files "*.flac" --files 12-14
     """
     start_logging(verbose, log_file)
     where = Where(host, tracker_port, port, bind, rate_option(up_limit), rate_option(down_limit))
     words = list(dict.fromkeys([*(name or ()), *(file or ())]))
-    _run_downloader("download", where, words, output, stay=keep_seeding, as_json=as_json)
+    _run_downloader(
+        "download",
+        where,
+        words,
+        output,
+        stay=keep_seeding,
+        as_json=as_json,
+        files=files or (),
+        sequential=sequential,
+    )
 
 
 def peer(

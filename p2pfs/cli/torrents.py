@@ -68,6 +68,10 @@ def make_torrent(
             help="A power of two from 16KiB to 16MiB (default: by the size of the content).",
         ),
     ] = None,
+    pad: Annotated[
+        bool,
+        typer.Option("--pad", help="Begin every file with a piece, by padding (BEP 47)."),
+    ] = False,
     private: Annotated[
         bool, typer.Option("--private", help="Peers come from the named trackers only (BEP 27).")
     ] = False,
@@ -110,7 +114,7 @@ def make_torrent(
         if target.exists():
             torrent_files.refuse_overwriting(target, shared, force=force)
         with hash_bar(f"hashing {path}", as_json=as_json) as progress:
-            tree = hash_tree(shared, length, progress=progress)
+            tree = hash_tree(shared, length, progress=progress, pad=pad, modes=True)
         metainfo = content.build_metainfo(
             tree,
             private=private,
@@ -134,7 +138,7 @@ def make_torrent(
         return
     for name in tree.skipped:
         _say(f"left out, because it is a link or no regular file: {name}")
-    files = counted(len(metainfo.files), "file")
+    files = counted(sum(not file.padding for file in metainfo.files), "file")
     pieces = counted(metainfo.geometry.piece_count, "piece")
     _say(
         f"{target}: {format_size(metainfo.total_length)} in {files}, "
@@ -155,6 +159,8 @@ def _piece_length(text: str | None) -> int | None:
 
 
 def _description(metainfo: Metainfo) -> dict[str, Any]:
+    from p2pfs.formats.file_choice import numbered_files
+
     return {
         "name": metainfo.name,
         "info_hash": str(metainfo.torrent_id),
@@ -167,7 +173,17 @@ def _description(metainfo: Metainfo) -> dict[str, Any]:
         "comment": metainfo.comment,
         "created_by": metainfo.created_by,
         "creation_date": metainfo.creation_date,
-        "files": [{"path": "/".join(file.path), "bytes": file.length} for file in metainfo.files],
+        "links": metainfo.links,
+        "files": [
+            {
+                "number": number,
+                "path": "/".join(metainfo.files[index].path),
+                "bytes": metainfo.files[index].length,
+                "executable": metainfo.files[index].executable,
+                "hidden": metainfo.files[index].hidden,
+            }
+            for number, index in numbered_files(metainfo)
+        ],
     }
 
 
@@ -175,16 +191,19 @@ def show(
     torrent: Annotated[
         Path, typer.Argument(metavar="FILE.torrent", readable=False, help="The file to show.")
     ],
+    every_file: Annotated[bool, typer.Option("--all", help="List all files.")] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
     log_file: LogFile = None,
 ) -> None:
-    """Show what a .torrent file describes.
+    """Show what a .torrent file describes, its files with their numbers for `--files`.
 
     \b
     Example:
       p2pfs show torrents/movie.mkv.torrent
     """
+    from p2pfs.formats.file_choice import numbered_files
+
     start_logging(verbose, log_file)
     with _final_object(as_json):
         metainfo = torrent_files.read_torrent(torrent)
@@ -211,11 +230,18 @@ def show(
         rows.append(("created", _date(metainfo.creation_date)))
     for title, value in rows:
         _say(f"{title:<11}{value}")
-    _say(f"{'files':<11}{len(metainfo.files)}")
-    for file in metainfo.files[:_MAX_FILES_SHOWN]:
-        _say(f"  {format_size(file.length):>10}  {'/'.join(file.path)}")
-    if len(metainfo.files) > _MAX_FILES_SHOWN:
-        _say(f"  and {len(metainfo.files) - _MAX_FILES_SHOWN} more: --json lists all")
+    files = list(numbered_files(metainfo))
+    _say(f"{'files':<11}{len(files)}")
+    for number, index in files if every_file else files[:_MAX_FILES_SHOWN]:
+        file = metainfo.files[index]
+        mark = " *" if file.executable else ""
+        _say(f"  {number:>4} {format_size(file.length):>10}  {'/'.join(file.path)}{mark}")
+    if len(files) > _MAX_FILES_SHOWN and not every_file:
+        _say(f"  and {len(files) - _MAX_FILES_SHOWN} more: --all or --json lists all")
+    if any(file.executable for file in metainfo.files):
+        _say("  * executable")
+    if metainfo.links:
+        _say(f"  {counted(metainfo.links, 'symbolic link')} in the torrent: never made here")
 
 
 def _date(seconds: int) -> str:
@@ -291,7 +317,11 @@ def _damaged_files(metainfo: Metainfo, good: Bitfield) -> list[str]:
     length = metainfo.geometry.piece_length
     for file in metainfo.files:
         first, last = position // length, (position + max(file.length, 1) - 1) // length
-        if file.length and any(index not in good for index in range(first, last + 1)):
+        if (
+            file.length
+            and not file.padding
+            and any(index not in good for index in range(first, last + 1))
+        ):
             damaged.append("/".join(file.path))
         position += file.length
     return damaged

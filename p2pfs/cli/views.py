@@ -13,12 +13,14 @@ from p2pfs.cli.text import counted, format_pieces, printable, shorten, width
 from p2pfs.cli.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
-    from p2pfs.net.progress import PeerInfo, Progress
+    from p2pfs.net.progress import FileProgress, PeerInfo, Progress
 
 __all__ = [
     "bar_line",
     "bar_lines",
     "describe_missing",
+    "file_object",
+    "files_table",
     "peer_object",
     "peers_table",
     "progress_line",
@@ -186,6 +188,37 @@ def sources_table(progress: Progress, *, colour: bool = False) -> str:
         for s in sorted(sources, key=lambda s: (-s.bytes_down, -s.bytes_up, s.address))
     ]
     return table(("peer", "client", "received", "share", "sent"), rows, colour=colour)
+
+
+def files_table(progress: Progress, *, colour: bool = False) -> str:
+    """The files of a torrent of several, as far as they were asked for; else the empty string."""
+    if not progress.files or progress.files_total < 2:
+        return ""
+    rows = [
+        (
+            str(file.number),
+            shorten(printable(file.name), 60),
+            format_size(file.size),
+            f"{int(1000 * file.done / file.size) / 10 if file.size else 100.0:.1f} %",
+            "" if file.wanted or progress.state == "seeding" else "not chosen",
+        )
+        for file in progress.files
+    ]
+    text = table(("no", "file", "size", "done", ""), rows, colour=colour, left=(1, 4))
+    more = progress.files_total - len(progress.files)
+    return f"{text}\nand {more} more" if more > 0 else text
+
+
+def file_object(file: FileProgress) -> dict[str, Any]:
+    """One file of a torrent for JSON."""
+    return {
+        "number": file.number,
+        "name": file.name,
+        "bytes": file.size,
+        "bytes_done": file.done,
+        "wanted": file.wanted,
+        "path": file.path.as_posix(),
+    }
 
 
 def peers_table(peers: Sequence[tuple[Progress, PeerInfo]], *, colour: bool = False) -> str:

@@ -122,6 +122,12 @@ class Announcer:
         self._schedule.completed(self._loop.time())
         self._look_again()
 
+    def satisfied(self) -> None:
+        """All that is wanted is here, which is not everything: a partial seed from now on."""
+        self._partial_seed = True
+        self._schedule.due(self._loop.time())
+        self._look_again()
+
     def need_peers(self, hungry: bool) -> None:
         before = self._schedule.next_at
         self._schedule.need_peers(hungry)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from p2pfs.errors import NetworkError, P2pfsError, StorageError, UsageError
 from p2pfs.formats.bitfield import Bitfield
+from p2pfs.formats.file_choice import choose_files
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.peer_id import make_peer_id
 from p2pfs.net.acceptor import Acceptor
@@ -224,17 +225,25 @@ class Client:
         trackers: Sequence[str] = (),
         progress: Checked | None = None,
         on_tracker_return: TrackerReturned | None = None,
+        files: Sequence[str] = (),
+        sequential: bool = False,
     ) -> Torrent:
         """Download into `output_dir`, resuming what is there; `Torrent.wait` tells the end.
 
-        `progress` is told how far the check of what is there is; this and
-        `on_tracker_return` as for `seed`. Raises `StorageError`, `UsageError`.
+        `files` chooses some of its files, by patterns or numbers (`file_choice.choose_files`);
+        `sequential`: in the order of the content, not the rarest piece first. `progress` is
+        told how far the check of what is there is; this and `on_tracker_return` as for
+        `seed`. Raises `StorageError`, `UsageError`.
         """
+        chosen = choose_files(metainfo, files) if files else None
 
         def open_store(told: Checked) -> PieceStore:
-            return PieceStore.open_download(metainfo, Path(output_dir), progress=told)
+            return PieceStore.open_download(
+                metainfo, Path(output_dir), progress=told, chosen=chosen
+            )
 
         torrent = await self._add(metainfo, open_store, progress, trackers, wanted=None)
+        torrent.load_in_order(sequential)
         torrent.on_tracker_return = on_tracker_return
         self._announce_locally(torrent)
         return torrent
@@ -471,4 +480,4 @@ def _let_go(job: asyncio.Future[PieceStore]) -> None:
 
 def _totals(torrent: Torrent) -> tuple[int, int, int]:
     progress = torrent.progress()
-    return progress.uploaded, progress.downloaded, progress.bytes_total - progress.bytes_done
+    return progress.uploaded, progress.downloaded, torrent.left

@@ -7,8 +7,9 @@ payload, rates are bytes a second.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["PeerInfo", "Progress", "Source", "Taking", "label"]
+__all__ = ["FileProgress", "PeerInfo", "Progress", "Source", "Taking", "label"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,23 @@ class Taking:
 
 
 @dataclass(frozen=True, slots=True)
+class FileProgress:
+    """One file of a torrent: `number` as people are shown it, `done` of `size` bytes verified.
+
+    `name` is its path in the torrent, `path` where it is or will be; `wanted`: it is chosen.
+    """
+
+    number: int
+    name: str
+    size: int
+    done: int
+    wanted: bool
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """A torrent at one moment.
+    """A torrent at one moment; of a download, pieces and bytes are those that are wanted.
 
     `state`: checking, downloading, seeding, stopped or error. `missing`: the pieces that
     no connected peer has, filled once nothing else is left to fetch; `asked`: the peers
@@ -87,6 +103,9 @@ class Progress:
     error: str | None
     tracker: str
     web_problems: tuple[str, ...] = ()
+    files: tuple[FileProgress, ...] = ()
+    """The first files of a torrent of several, when asked for."""
+    files_total: int = 1
 
 
 def label(address: tuple[str, int]) -> str:

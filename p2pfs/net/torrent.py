@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -17,6 +18,7 @@ from p2pfs.errors import NetworkError, P2pfsError, StorageError
 from p2pfs.formats.announce_http import PeerAddress
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.extension import UT_PEX, ExtendedHandshake
+from p2pfs.formats.file_choice import numbered_files
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.geometry import PeerId
 from p2pfs.net.content_watch import ContentWatch
@@ -24,7 +26,7 @@ from p2pfs.net.dialler import Dialler
 from p2pfs.net.exchange import Exchange
 from p2pfs.net.housekeeping import RESTS
 from p2pfs.net.ledger import Ledger, peer_info
-from p2pfs.net.progress import PeerInfo, Progress, Taking, label
+from p2pfs.net.progress import FileProgress, PeerInfo, Progress, Taking, label
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.peer_book import Address
@@ -73,7 +75,9 @@ class Torrent:
         self._ledger = Ledger()
         self.peer_id = peer_id
         self._rng = rng
-        self._wanted = wanted
+        self._downloads = wanted is None
+        self._wanted = store.wanted if wanted is None else wanted
+        self._sequential = False
         self._exchange: Exchange | None = None
         self._web: WebSeeds | None = None
         self._pex: PeerExchange | None = None
@@ -82,7 +86,6 @@ class Torrent:
         )
         self._done: asyncio.Future[Path] = self._loop.create_future()
         self._error: str | None = None
-        self._downloads = wanted is None
         self._closing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._disk_jobs: set[asyncio.Future[Any]] = set()
@@ -107,6 +110,7 @@ class Torrent:
                 self._wanted,
                 client.port,
             )
+            self._exchange.transfer.leeching.picker.sequential = self._sequential
             if client.peer_exchange and not self.metainfo.private:
                 self._pex = PeerExchange()
                 self._exchange.listen(UT_PEX, self._hear_of_others)
@@ -117,7 +121,7 @@ class Torrent:
         self.announcer.start()
         if not self._store.finished:
             self._begin(self._checkpoint_often(), "checkpoint")
-        if self.finished and (self._store.finished or not self.complete):
+        if self.finished and (self._store.finished or not self._downloads):
             self._done.set_result(self._store.final_path)
         elif self.finished:
             self.completed()
@@ -165,8 +169,33 @@ class Torrent:
     def finished(self) -> bool:
         """Whether nothing is left to fetch: complete, or a partial seeder."""
         if self._exchange is None:
-            return not self._downloads or self._have.complete
+            return not self._downloads or self._satisfied
         return self._exchange.transfer.finished
+
+    @property
+    def _satisfied(self) -> bool:
+        """Whether every piece of what was chosen to be downloaded is here."""
+        if self._wanted is None:
+            return self._have.complete
+        return self._downloads and not (self._wanted - self._have).count
+
+    @property
+    def left(self) -> int:
+        """Bytes that trackers are told are still to come.
+
+        Of a download what is wanted; once that is here all that is missing, so that a part is
+        never taken for the whole.
+        """
+        have = self._have
+        if self._downloads and self._wanted is not None and not self._satisfied:
+            return self._bytes_of(self._wanted - have)
+        return self.metainfo.total_length - self._bytes_of(have)
+
+    def load_in_order(self, sequential: bool = True) -> None:
+        """Begin pieces in the order of the content rather than the rarest first."""
+        self._sequential = sequential
+        if self._exchange is not None:
+            self._exchange.transfer.leeching.picker.sequential = sequential
 
     @property
     def _have(self) -> Bitfield:
@@ -192,12 +221,39 @@ class Torrent:
         """The same; of a folder with a single file in it, where that file is or will be."""
         return self._store.content_path
 
-    def progress(self) -> Progress:
-        """How far it is, now."""
+    def files(self, limit: int | None = None) -> list[FileProgress]:
+        """The files (the first `limit` of them), padding left out."""
+        have, layout, found = self._have, self._store.layout, []
+        for number, index in islice(numbered_files(self.metainfo), limit):
+            entry, pieces = self.metainfo.files[index], layout.pieces_of(index)
+            begin, length = layout.starts[index], layout.geometry.piece_length
+            done = sum(
+                min((piece + 1) * length, begin + entry.length) - max(piece * length, begin)
+                for piece in pieces
+                if piece in have
+            )
+            chosen = self._store.chosen
+            found.append(
+                FileProgress(
+                    number=number,
+                    name="/".join(entry.path),
+                    size=entry.length,
+                    done=done,
+                    wanted=self._downloads and (chosen is None or index in chosen),
+                    path=self._store.file_path(index),
+                )
+            )
+        return found
+
+    def progress(self, *, files: int = 0) -> Progress:
+        """How far it is, now; with the first `files` of its files, if it has several."""
         now = self._loop.time()
         have, peers, finished = self._have, self.connected, self.finished
         geometry = self.metainfo.geometry
-        total = geometry.total_length
+        total, pieces = geometry.total_length, geometry.piece_count
+        if self._downloads and self._wanted is not None:
+            total, pieces = self._bytes_of(self._wanted), self._wanted.count
+            have = have & self._wanted
         done = self._bytes_of(have)
         down_rate = sum(peer.down.rate(now) for peer in peers)
         sources = self._ledger.sources(peers)
@@ -211,7 +267,7 @@ class Torrent:
             name=self.name,
             state=self._state(),
             pieces_done=have.count,
-            pieces_total=geometry.piece_count,
+            pieces_total=pieces,
             bytes_done=done,
             bytes_total=total,
             down_rate=down_rate,
@@ -227,6 +283,8 @@ class Torrent:
             asked=self._ledger.met,
             error=self._error,
             tracker=self.announcer.status,
+            files=tuple(self.files(files)) if files and self.metainfo.multi_file else (),
+            files_total=len(self.metainfo.files) - len(self._store.layout.padding),
             web_problems=self._web.problems() if self._web else (),
         )
 
@@ -236,7 +294,7 @@ class Torrent:
             return geometry.total_length
         done = have.count * geometry.piece_length
         last = geometry.piece_count - 1
-        if have[last]:
+        if have.count and have[last]:
             done -= geometry.piece_length - geometry.piece_size(last)
         return done
 
@@ -411,7 +469,7 @@ class Torrent:
         """Every wanted piece is there: give the content its name, tell the tracker."""
         if self._done.done():
             return
-        while self.complete:
+        while self._satisfied:
             try:
                 path = await self._on_disk(_finish, self._store)
             except StorageError as error:
@@ -419,7 +477,10 @@ class Torrent:
                 await asyncio.sleep(CHECKPOINT_EVERY)
                 continue
             self.disk_failed(None)
-            self.announcer.completed()
+            if self.complete:
+                self.announcer.completed()
+            else:
+                self.announcer.satisfied()
             if self._web is not None:
                 await self._web.close()
             if not self._done.done():

@@ -7,7 +7,7 @@ files are ordered by their path's UTF-8 bytes, component by component.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2pfs.errors import FormatError, StorageError
@@ -42,6 +42,8 @@ def hash_tree(
     progress: Progress | None = None,
     files: Files | None = None,
     hidden: bool = True,
+    pad: bool = False,
+    modes: bool = False,
 ) -> HashedTree:
     """Hash a file or a folder on all cores, reading everything once.
 
@@ -49,7 +51,9 @@ def hash_tree(
     done, bytes in all). Links and special files inside a folder are left out and named
     in `skipped`; without `hidden` so is what has a name that begins with a dot. Raises
     `StorageError` for what cannot be read, for names that no torrent can have, for nothing
-    to share, and when a file changes meanwhile.
+    to share, and when a file changes meanwhile. With `pad` every file of a folder begins
+    with a piece, by padding before it (BEP 47); with `modes` it is told which files may be
+    executed by their owner.
     """
     files = files or Files()
     real = resolved(path)
@@ -72,10 +76,17 @@ def hash_tree(
         _check_name(real.name, real)
         total = sum(entry.size for _, entry in found)
         length = default_piece_length(total) if piece_length is None else piece_length
-        pieces = _hash(files, root, found, Geometry(total, length), threads, progress)
+        entries = [FileEntry(parts, entry.size) for parts, entry in found]
+        if pad and multi_file:
+            entries = _padded(entries, Geometry(total, length).piece_length)
+        stats = dict(found)
+        executable: set[Parts] = set()
+        pieces = _hash(files, root, entries, stats, length, threads, progress, executable)
         return HashedTree(
             real.name,
-            tuple(FileEntry(parts, entry.size) for parts, entry in found),
+            tuple(
+                replace(entry, executable=modes and entry.path in executable) for entry in entries
+            ),
             multi_file,
             length,
             pieces,
@@ -99,12 +110,22 @@ def make_metainfo(
     threads: int | None = None,
     progress: Progress | None = None,
     files: Files | None = None,
+    pad: bool = False,
+    modes: bool = True,
 ) -> Metainfo:
     """The torrent of a file or a folder. Parameters and errors as for `hash_tree`; also
     `MetainfoError` when the result would not be a usable torrent."""
-    tree = hash_tree(Path(path), piece_length, threads=threads, progress=progress, files=files)
+    tree = hash_tree(
+        Path(path),
+        piece_length,
+        threads=threads,
+        progress=progress,
+        files=files,
+        pad=pad,
+        modes=modes,
+    )
     name = tree.name if name is None else name
-    entries = tree.files if tree.multi_file else (FileEntry((name,), tree.files[0].length),)
+    entries = tree.files if tree.multi_file else (replace(tree.files[0], path=(name,)),)
     return build(
         name=name,
         files=entries,
@@ -163,20 +184,45 @@ def _tree(
     return found
 
 
+def _padded(entries: list[FileEntry], piece_length: int) -> list[FileEntry]:
+    """The same files, each beginning with a piece; one without bytes needs no padding."""
+    padded: list[FileEntry] = []
+    place = pads = 0
+    for entry in entries:
+        if entry.length and (gap := -place % piece_length):
+            pads += 1
+            padded.append(FileEntry((".pad", f"{pads}-{gap}"), gap, padding=True))
+            place += gap
+        padded.append(entry)
+        place += entry.length
+    return padded
+
+
 def _hash(
     files: Files,
     root: Root,
-    found: list[tuple[Parts, FileStat]],
-    geometry: Geometry,
+    entries: list[FileEntry],
+    stats: dict[Parts, FileStat],
+    piece_length: int,
     threads: int | None,
     progress: Progress | None,
+    executable: set[Parts],
 ) -> bytes:
+    geometry = Geometry(sum(entry.length for entry in entries), piece_length)
     digests = bytearray(20 * geometry.piece_count)
-    layout = Layout([entry.size for _, entry in found], geometry)
+    layout = Layout.of(entries, geometry)
+    for entry in entries:  # those without bytes are never opened
+        if not entry.length and files.may_execute(root, entry.path):
+            executable.add(entry.path)
 
     def opened(number: int) -> OpenFile:
-        handle = files.open_read(root, found[number][0])
-        if handle.found.size != found[number][1].size:
+        if number == layout.zeros:
+            return files.open_zeros(root, geometry.piece_length)
+        path = entries[number].path
+        handle = files.open_read(root, path)
+        if files.may_execute(root, path):
+            executable.add(path)
+        if handle.found.size != stats[path].size:
             files.close(handle)
             raise _changed(handle)
         return handle

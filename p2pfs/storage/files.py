@@ -92,13 +92,13 @@ class Files(Names):
             else:
                 with tempfile.TemporaryFile() as file:
                     fd = os.dup(file.fileno())
-            handle = OpenFile(fd, root, ("padding",), as_stat(retried(self.sys_fstat, fd)))
-        try:
-            self.truncate(handle, length)
-        except BaseException:
-            self.close(handle)
-            raise
-        return handle
+            try:
+                retried(self.sys_truncate, fd, length)
+                found = as_stat(retried(self.sys_fstat, fd))
+            except BaseException:
+                self._close_fd(fd)
+                raise
+        return OpenFile(fd, root, ("padding",), found)
 
     def allow_execution(self, handle: OpenFile) -> None:
         """Let those execute a file who may read it; nothing where the system knows no such bits."""

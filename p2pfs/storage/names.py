@@ -179,6 +179,14 @@ class Names(SystemCalls):
         except OSError:
             return False
 
+    def may_execute(self, root: Root, parts: Parts) -> bool:
+        """Whether its owner may execute a file; False where the system knows no such bits."""
+        if os.name == "nt":
+            return False
+        with explained("look at", root.full(parts)):
+            found = self._named(root, parts, lambda name, fd: retried(self.sys_stat, name, fd))
+        return stat.S_ISREG(found.st_mode) and bool(found.st_mode & stat.S_IXUSR)
+
     def list_folder(self, root: Root, parts: Parts) -> list[tuple[str, FileStat]]:
         """What is in a folder, links not followed: (name, stat), in no order."""
         with explained("list", root.full(parts)), root.lock:

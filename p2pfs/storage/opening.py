@@ -100,7 +100,8 @@ class _Opening:
         self._layout = Layout.of(
             self._metainfo.files, self._metainfo.geometry, absent=others - staying
         )
-        places.choose(self._layout, self._present, staying)
+        chosen = None if self.chosen == self._real else self.chosen
+        places.choose(self._layout, self._present, staying, chosen)
 
     def _whole(self) -> PieceStore:
         """The content has its real name and is right."""

@@ -138,6 +138,11 @@ class PieceStore:
         return self.verified.complete
 
     @property
+    def chosen(self) -> frozenset[int] | None:
+        """The numbers of the files to fetch; None when all are."""
+        return self._places.chosen
+
+    @property
     def satisfied(self) -> bool:
         """Every piece that is wanted is verified."""
         return self.complete if self.wanted is None else not (self.wanted - self.verified).count

@@ -63,6 +63,7 @@ class Places:
         self.standing: frozenset[int] = frozenset()
         """Files that had their real names from the start: of the user, and only read."""
         self._staying: frozenset[int] = frozenset()
+        self.chosen: frozenset[int] | None = None
         self._merged = False
         self._lock = threading.Lock()
 
@@ -82,8 +83,14 @@ class Places:
             rest=(hidden_name(metainfo, "rest"),),
         )
 
-    def choose(self, layout: Layout, standing: Collection[int], staying: Collection[int]) -> None:
-        """Say what becomes of each file, before any is written.
+    def choose(
+        self,
+        layout: Layout,
+        standing: Collection[int],
+        staying: Collection[int],
+        chosen: frozenset[int] | None,
+    ) -> None:
+        """Say what becomes of each file, before any is written; `chosen` are wanted (None: all).
 
         `standing` have their real names, `staying` keep their hidden ones, because they are
         not wanted now; the `absent` ones of `layout` get none.
@@ -92,6 +99,7 @@ class Places:
         self.standing = frozenset(standing)
         self._moved = set(standing)
         self._staying = frozenset(staying)
+        self.chosen = chosen
 
     @property
     def whole(self) -> bool:

@@ -91,6 +91,15 @@ class AnnounceSchedule:
         if not self._complete_announced:
             self._next_at = now
 
+    def was_complete(self) -> None:
+        """It turned out to have been complete all the time: nobody is told of a download."""
+        self._complete = self._complete_announced = True
+
+    def due(self, now: float) -> None:
+        """There is something to tell: as soon as the tracker is to be asked again anyway."""
+        if not self._failures:
+            self._next_at = min(self._next_at, max(now, self._earliest))
+
     def need_peers(self, hungry: bool) -> None:
         """While nobody can serve us, announce at the tracker's minimum interval."""
         self._hungry = hungry

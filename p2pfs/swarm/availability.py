@@ -55,6 +55,10 @@ class RarityOrder:
                 if both[piece]:
                     yield piece
 
+    def ascending(self, has: Bitfield) -> Iterator[int]:
+        """The open pieces in `has` in the order of the content."""
+        return iter(has & self._open)
+
     def count(self, piece: int) -> int:
         """Peers, of those not counted apart, that have `piece`."""
         return self._count[piece]

@@ -2,14 +2,15 @@
 
 Invariant: a piece is in exactly one state at any time: not wanted, open, in progress,
 being checked, or had. The rank is: finish what was begun, then begin the rarest piece,
-ties at random; only when nothing is left for this source, ask it for blocks that others
-have been asked for already (end game), a bounded number of times each.
+ties at random (or, if `sequential`, the first one); only when nothing is left for this source,
+ask it for blocks that others have been asked for already (end game), a bounded number of times
+each.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -114,6 +115,8 @@ class Picker:
         ]
         opened = [p for p, state in enumerate(self._state) if state is PieceState.OPEN]
         self._order = RarityOrder(geometry.piece_count, opened, rng)
+        self.sequential = False
+        """Whether pieces are begun in the order of the content, not the rarest first."""
         self.remaining = len(opened)
         """Pieces wanted and not had."""
 
@@ -185,7 +188,10 @@ class Picker:
         gives every block (a source under suspicion).
         """
         picked: list[BlockRequest] = []
-        for progress in [p for p in self._with_free.values() if has[p.piece]]:
+        begun_before = [p for p in self._with_free.values() if has[p.piece]]
+        if self.sequential:
+            begun_before.sort(key=lambda progress: progress.piece)
+        for progress in begun_before:
             if not progress.open_to(source, alone):
                 continue
             count -= self._ask(progress, source, count, now, run, picked)
@@ -194,7 +200,7 @@ class Picker:
         if self._order:
             begun = []
             room = count
-            for piece in self._order.of(has):
+            for piece in self._to_begin(has):
                 begun.append(piece)
                 room -= self._geometry.block_count(piece)
                 if room <= 0:
@@ -230,7 +236,7 @@ class Picker:
             if has[progress.piece] and progress.open_to(source, alone)
         )
         left = [piece for piece in begun if not self._in_progress[piece].askers]
-        first = next(self._order.of(has), None)
+        first = next(self._to_begin(has), None)
         if left or first is None:
             return self.pick_next(source, left or begun, count, now, run=run, alone=alone)
         limit = self._order.count(first) + slack
@@ -327,6 +333,10 @@ class Picker:
             self._in_progress[piece].askers[number] += ((source, now),)
             picked.append(self._geometry.block(piece, number))
         return picked
+
+    def _to_begin(self, has: Bitfield) -> Iterator[int]:
+        """The open pieces of `has`, the one to be begun next first."""
+        return self._order.ascending(has) if self.sequential else self._order.of(has)
 
     def _begin(self, piece: int, source: Source, alone: bool) -> _Progress:
         self._order.close(piece)

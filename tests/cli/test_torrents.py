@@ -136,7 +136,13 @@ def test_show_describes_a_torrent_for_people_and_programs(run: Run, tmp_path: Pa
     assert described["event"] == "final"
     assert described["bytes"] == 70_010
     assert described["web_seeds"] == ["http://w/album"]
-    assert described["files"][3] == {"path": "empty", "bytes": 0}
+    assert described["files"][3] == {
+        "number": 4,
+        "path": "empty",
+        "bytes": 0,
+        "executable": False,
+        "hidden": False,
+    }
 
 
 def test_verify_finds_what_differs(run: Run, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_later_choice_goes_on_with_what_is_there(tree, tmp_path, start, first,
     assert before & wanted <= set(again.verified)
     write_wanted(again, tree)
     top = again.finish()
-    numbers = {n for n in (range(5) if then is None else then | first)}
+    numbers = set(range(5)) if then is None else then | first
     assert on_disk(top) == {
         "/".join(tree.metainfo.files[n].path): part_of(tree, n) for n in numbers
     }
