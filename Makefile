@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format data bench test-peers torture clean
+.PHONY: help demo test lint types format data bench test-peers interop torture clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: .venv/.dev  ## transfer speed against libtorrent
 
 test-peers: .venv/.run  ## how downloads get faster with more nodes: a table and a plot
 	@bash scripts/test-peers.sh $(ARGS)
+
+interop: .venv/.dev  ## the matrix with other clients, into docs/interop.md (root: all of them)
+	$(BIN)/python scripts/interop.py $(ARGS)
 
 torture: .venv/.dev  ## the tests that take long
 	$(BIN)/python -m pytest -n auto -m torture $(ARGS)

@@ -1,6 +1,7 @@
 """libtorrent as a program of its own: a crash or a hang of it ends only this process.
 
-    foreign_client.py TORRENT FOLDER [--up-limit BYTES] [--down-limit BYTES]
+    foreign_client.py TORRENT|MAGNET FOLDER [--listen ADDRESS] [--up-limit BYTES]
+                      [--down-limit BYTES]
 
 Says one JSON object a line: `ready` with the port it listens on, `progress` several times a
 second, `complete` once, `final` at the end. Stays and serves until standard input says
@@ -18,7 +19,6 @@ from typing import Any
 import libtorrent as lt  # type: ignore[import-untyped,unused-ignore]
 
 SETTINGS = {
-    "listen_interfaces": "127.0.0.1:0",
     "enable_dht": False,
     "enable_lsd": False,
     "enable_upnp": False,
@@ -55,13 +55,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("torrent")
     parser.add_argument("folder")
+    parser.add_argument("--listen", default="127.0.0.1")
     parser.add_argument("--up-limit", type=int, default=0)
     parser.add_argument("--down-limit", type=int, default=0)
     options = parser.parse_args()
 
-    session = lt.session(SETTINGS)
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(options.torrent)
+    session = lt.session({**SETTINGS, "listen_interfaces": f"{options.listen}:0"})
+    if options.torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(options.torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(options.torrent)
     params.save_path = options.folder
     params.upload_limit = options.up_limit
     params.download_limit = options.down_limit

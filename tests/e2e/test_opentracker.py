@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +13,7 @@ from p2pfs.formats.scrape_http import ScrapeEntry
 from p2pfs.geometry import PeerId, TorrentId
 from p2pfs.net.announce_client import AnnounceClient
 from tests.e2e.processes import Lab, laboratory
-
-PROGRAM = shutil.which("opentracker")
+from tests.support.opentracker import PROGRAM, OpenTracker
 
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="opentracker is not installed (Debian: apt install opentracker)"
@@ -26,52 +21,6 @@ pytestmark = pytest.mark.skipif(
 
 LISTED = TorrentId(bytes(range(20)))
 FOREIGN = TorrentId(bytes(20))
-
-
-class OpenTracker:
-    """A running opentracker that serves the torrents in its white list."""
-
-    def __init__(self, folder: Path, *served: TorrentId) -> None:
-        assert PROGRAM is not None
-        folder.chmod(0o755)  # it gives up its rights, and reads the list afterwards
-        (folder / "white.list").write_text("".join(f"{one}\n" for one in served))
-        for _ in range(5):
-            self.port = free_port()
-            at = ("-i", "127.0.0.1", "-p", str(self.port), "-P", str(self.port))
-            self._process = subprocess.Popen(
-                [PROGRAM, *at, "-d", str(folder), "-w", "white.list"],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            if self._listens():
-                return
-            self.close()
-        pytest.skip("opentracker does not start here")
-
-    def _listens(self) -> bool:
-        for _ in range(500):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                if self._process.poll() is not None:
-                    return False
-                time.sleep(0.01)
-            else:
-                return True
-        return False
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def url(self, scheme: str) -> str:
-        return f"{scheme}://127.0.0.1:{self.port}/announce"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
