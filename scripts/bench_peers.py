@@ -217,7 +217,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def main(words: Sequence[str]) -> int:
     options = arguments(words)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # As Ctrl-C: the runner's handler cancels what runs, where a handler of the moment would
+    # break off the start of a process half-way.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         done = asyncio.run(bench(options))

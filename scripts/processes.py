@@ -114,17 +114,26 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: list[Process] = []
+        self._starting: set[asyncio.Task[Process]] = set()
 
     async def __aenter__(self) -> Processes:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        while self._starting:  # a start that was cancelled has a process all the same
+            await asyncio.gather(*self._starting, return_exceptions=True)
         for process in self._running:
             process.ask_to_end()
         await asyncio.gather(*(process.leave(END_WITHIN) for process in self._running))
 
     async def start(self, name: str, *arguments: object) -> Process:
         """`p2pfs ARGUMENTS --json`; what it writes to standard error goes to NAME.log."""
+        starting = asyncio.create_task(self._start(name, arguments))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        return await asyncio.shield(starting)
+
+    async def _start(self, name: str, arguments: tuple[object, ...]) -> Process:
         log = self._folder / f"{name}.log"
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
