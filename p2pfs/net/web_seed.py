@@ -24,7 +24,8 @@ from p2pfs.net.limits import DownLimit
 from p2pfs.net.progress import Source
 from p2pfs.swarm.transfer import Transfer
 from p2pfs.swarm.web_seed import Span, WebSeed
-from p2pfs.swarm.web_seeding import Answer, Files, Part, WebSeeding
+from p2pfs.swarm.web_seeding import Answer, WebSeeding
+from p2pfs.swarm.web_spans import Files, Part
 
 __all__ = ["CLIENT", "WebSeeds", "WebSeedsOwner"]
 
@@ -76,7 +77,7 @@ class WebSeeds:
         self.disk = disk
         self.down_limit = down_limit
         self._metainfo = metainfo
-        self._private = private
+        self.trusted = private
         self._loop = asyncio.get_running_loop()
         named = [(url, web_seed_name(url)) for url in metainfo.web_seeds]
         usable = [(url, name) for url, name in named if name is not None]
@@ -133,10 +134,6 @@ class WebSeeds:
         metainfo = self._metainfo
         path = metainfo.files[file].path if metainfo.multi_file else None
         return file_url(seed.url, metainfo.name, path)
-
-    @property
-    def trusted(self) -> bool:
-        return self._private
 
     def start_of(self, file: int) -> int:
         """Where the file begins in the content."""
