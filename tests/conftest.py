@@ -1,11 +1,18 @@
-"""Figures: what a test measured, shown at the end of the run, also of tests that pass."""
+"""Figures: what a test measured, shown at the end of the run, also of tests that pass.
+
+Nobody looks for peers on the network of this machine, where other tests may run, except
+where that is what is tested.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+os.environ["P2PFS_NO_LSD"] = "1"
 
 
 @pytest.fixture

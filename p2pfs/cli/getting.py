@@ -25,6 +25,8 @@ from p2pfs.cli.options import (
     IndexPort,
     Json,
     LogFile,
+    NoLsd,
+    NoPex,
     Output,
     PeerPort,
     Sequential,
@@ -73,6 +75,8 @@ def get(
     up_limit: UpLimit = None,
     down_limit: DownLimit = None,
     bind: Bind = None,
+    no_pex: NoPex = False,
+    no_lsd: NoLsd = False,
     config_dir: ConfigDir = Path("config"),
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -97,7 +101,14 @@ def get(
         from p2pfs.net.index_client import IndexClient
 
         place = await locate(host, index_port, config_dir)
-        client = Client(port=port, bind=bind, up_limit=up, down_limit=down)
+        client = Client(
+            port=port,
+            bind=bind,
+            up_limit=up,
+            down_limit=down,
+            peer_exchange=not no_pex,
+            local_discovery=not no_lsd,
+        )
         async with IndexClient(place.base, advice=place.advice) as index, client:
             found = await find_wanted(index, words)
             getting = _Getting(screen, client, index, found, output, as_json, keep=keep_seeding)

@@ -24,6 +24,8 @@ from p2pfs.cli.options import (
     IndexPort,
     Json,
     LogFile,
+    NoLsd,
+    NoPex,
     PeerPort,
     UpLimit,
     Verbose,
@@ -91,6 +93,8 @@ class _Setting(NamedTuple):
     up_limit: int | None
     down_limit: int | None
     bind: str | None
+    pex: bool
+    lsd: bool
     serve: bool
     grace: float
 
@@ -122,6 +126,8 @@ def node(
     up_limit: UpLimit = None,
     down_limit: DownLimit = None,
     bind: Bind = None,
+    no_pex: NoPex = False,
+    no_lsd: NoLsd = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="No menu: share only, until `exit` or Ctrl-C.")
     ] = False,
@@ -155,6 +161,8 @@ def node(
         up_limit=rate_option(up_limit),
         down_limit=rate_option(down_limit),
         bind=bind,
+        pex=not no_pex,
+        lsd=not no_lsd,
         serve=serve,
         grace=quit_grace,
     )
@@ -200,6 +208,8 @@ async def _run(setting: _Setting, screen: Screen, front: LineFront, wanted: int 
         bind=setting.bind,
         up_limit=setting.up_limit,
         down_limit=setting.down_limit,
+        peer_exchange=setting.pex,
+        local_discovery=setting.lsd,
     )
     with _cache(setting.config_dir, number) as cache:
         async with open_node(

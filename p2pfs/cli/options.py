@@ -24,6 +24,8 @@ __all__ = [
     "Last",
     "LogFile",
     "Missing",
+    "NoLsd",
+    "NoPex",
     "Output",
     "PeerFile",
     "PeerPort",
@@ -130,6 +132,19 @@ Bind = Annotated[
         "--bind",
         metavar="ADDRESS",
         help="Listen on this address only (by default on all, IPv4 and IPv6).",
+    ),
+]
+NoPex = Annotated[
+    bool,
+    typer.Option("--no-pex", help="Tell peers of no other peers, and do not hear of any."),
+]
+NoLsd = Annotated[
+    bool,
+    typer.Option(
+        "--no-lsd",
+        envvar="P2PFS_NO_LSD",
+        show_envvar=False,
+        help="Look for no peers by multicast on the local network (also: P2PFS_NO_LSD=1).",
     ),
 ]
 UpLimit = Annotated[

@@ -21,6 +21,8 @@ from p2pfs.cli.options import (
     Bind,
     Json,
     LogFile,
+    NoLsd,
+    NoPex,
     PeerPort,
     UpLimit,
     Verbose,
@@ -86,6 +88,8 @@ def share(
     port: PeerPort = 0,
     up_limit: UpLimit = None,
     bind: Bind = None,
+    no_pex: NoPex = False,
+    no_lsd: NoLsd = False,
     advertise: Annotated[
         str | None,
         typer.Option(
@@ -123,7 +127,13 @@ def share(
 
         sources = sources_of(paths, as_one=as_one)
         await asyncio.to_thread(_check_usable, sources)
-        client = Client(port=port, bind=bind, up_limit=up)
+        client = Client(
+            port=port,
+            bind=bind,
+            up_limit=up,
+            peer_exchange=not no_pex,
+            local_discovery=not no_lsd,
+        )
         async with contextlib.AsyncExitStack() as stack:
             cache = stack.enter_context(_cache(screen))
             if host is None:

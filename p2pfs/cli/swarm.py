@@ -24,6 +24,8 @@ from p2pfs.cli.options import (
     Last,
     LogFile,
     Missing,
+    NoLsd,
+    NoPex,
     Output,
     PeerFile,
     PeerPort,
@@ -53,7 +55,12 @@ def _client(where: Where) -> Client:
     from p2pfs.net.engine import Client
 
     return Client(
-        port=where.port, bind=where.bind, up_limit=where.up_limit, down_limit=where.down_limit
+        port=where.port,
+        bind=where.bind,
+        up_limit=where.up_limit,
+        down_limit=where.down_limit,
+        peer_exchange=where.pex,
+        local_discovery=where.lsd,
     )
 
 
@@ -128,6 +135,8 @@ def seed(
     range_end: Last = None,
     up_limit: UpLimit = None,
     bind: Bind = None,
+    no_pex: NoPex = False,
+    no_lsd: NoLsd = False,
     as_json: Json = False,
     verbose: Verbose = 0,
     log_file: LogFile = None,
@@ -141,7 +150,8 @@ def seed(
       p2pfs seed -i 10.0.0.5 -f movie.mkv -r1 0.2 -r2 0.4 -m 3 7 12
     """
     start_logging(verbose, log_file)
-    where = Where(host, tracker_port, port, bind, rate_option(up_limit))
+    up = rate_option(up_limit)
+    where = Where(host, tracker_port, port, bind, up, pex=not no_pex, lsd=not no_lsd)
     part = Part(missing or (), range_start, range_end)
     _run_seeder("seed", where, file or (), part, as_json=as_json)
 
@@ -161,6 +171,8 @@ def download(
     up_limit: UpLimit = None,
     down_limit: DownLimit = None,
     bind: Bind = None,
+    no_pex: NoPex = False,
+    no_lsd: NoLsd = False,
     as_json: Json = False,
     verbose: Verbose = 0,
     log_file: LogFile = None,
@@ -174,7 +186,16 @@ def download(
       p2pfs download torrents/album.torrent --files "*.flac" --files 12-14
     """
     start_logging(verbose, log_file)
-    where = Where(host, tracker_port, port, bind, rate_option(up_limit), rate_option(down_limit))
+    where = Where(
+        host,
+        tracker_port,
+        port,
+        bind,
+        rate_option(up_limit),
+        rate_option(down_limit),
+        pex=not no_pex,
+        lsd=not no_lsd,
+    )
     words = list(dict.fromkeys([*(name or ()), *(file or ())]))
     _run_downloader(
         "download",
@@ -203,6 +224,8 @@ def peer(
     up_limit: UpLimit = None,
     down_limit: DownLimit = None,
     bind: Bind = None,
+    no_pex: NoPex = False,
+    no_lsd: NoLsd = False,
     as_json: Json = False,
     verbose: Verbose = 0,
     log_file: LogFile = None,
@@ -215,7 +238,16 @@ def peer(
       p2pfs peer -i 127.0.0.1 -p 9005 -f 1short_story_10x.txt
     """
     start_logging(verbose, log_file)
-    where = Where(host, tracker_port, port, bind, rate_option(up_limit), rate_option(down_limit))
+    where = Where(
+        host,
+        tracker_port,
+        port,
+        bind,
+        rate_option(up_limit),
+        rate_option(down_limit),
+        pex=not no_pex,
+        lsd=not no_lsd,
+    )
     part = Part(missing or (), range_start, range_end)
     words = file or [DEFAULT_PEER_FILE]
     if seeder:

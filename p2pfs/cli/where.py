@@ -25,6 +25,8 @@ _IPV6 = re.compile(
 class Where:
     """How the swarm is reached. `up_limit` and `down_limit` are bytes a second.
 
+    `pex` and `lsd`: peers are also found through peers, and on the local network.
+
     Raises `UsageError` for a `host` that cannot be one.
     """
 
@@ -34,6 +36,8 @@ class Where:
     bind: str | None
     up_limit: int | None = None
     down_limit: int | None = None
+    pex: bool = True
+    lsd: bool = True
 
     def __post_init__(self) -> None:
         if self.host is not None:

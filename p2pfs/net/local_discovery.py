@@ -30,6 +30,8 @@ __all__ = ["LocalDiscovery"]
 
 log = logging.getLogger(__name__)
 
+START_AFTER: Final = 0.2
+"""Seconds until it begins: what is over sooner needs none of it."""
 LOOK_EVERY: Final = 300.0
 """Seconds after which it is looked again which networks there are."""
 MAX_HEARD: Final = 200
@@ -97,6 +99,7 @@ class LocalDiscovery:
             await self._servers.pop(link).close()
 
     async def _run(self) -> None:
+        await asyncio.sleep(START_AFTER)
         while True:
             try:
                 await self._look_around()

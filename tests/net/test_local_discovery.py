@@ -32,8 +32,9 @@ both_loops = pytest.mark.loops("uvloop", "asyncio")
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for others to be announced with."""
+    """Nothing is put off."""
     monkeypatch.setattr(local_announcing, "GATHER", 0.0)
+    monkeypatch.setattr(local_discovery, "START_AFTER", 0.0)
 
 
 @pytest.fixture
