@@ -209,12 +209,12 @@ def after_power_loss(ops: list[Op], rng: random.Random) -> Image:
     return image
 
 
-def record(sample, folder: Path, watched, durable: bool) -> Log:
+def record(sample, folder: Path, watched, durable: bool, chosen: set[int] | None = None) -> Log:
     """One download from nothing to the real name, killed once on the way; its log and marks."""
     log = Log(str(folder))
     files = watched(log)
-    store = PieceStore.open_download(sample.metainfo, folder, files=files, threads=1)
-    order = list(range(sample.count))
+    store = PieceStore.open_download(sample.metainfo, folder, files=files, threads=1, chosen=chosen)
+    order = list(range(sample.count) if store.wanted is None else store.wanted)
     random.Random(3).shuffle(order)
     for number, index in enumerate(order):
         store.write_piece(index, sample.piece(index))
@@ -222,9 +222,11 @@ def record(sample, folder: Path, watched, durable: bool) -> Log:
         if number % 4 == 1:
             store.checkpoint()
             log.mark("checkpoint")
-        if number == sample.count // 2:
+        if number == len(order) // 2:
             store.close(clean=False)
-            store = PieceStore.open_download(sample.metainfo, folder, files=files, threads=1)
+            store = PieceStore.open_download(
+                sample.metainfo, folder, files=files, threads=1, chosen=chosen
+            )
             log.mark("checkpoint")
     store.finish(durable=durable)
     if durable:
@@ -305,3 +307,19 @@ def test_after_a_power_loss_at_any_moment_the_last_checkpoint_stands(
         for turn in range(2):
             folder = tmp_path / f"{length}-{turn}"
             reopen_and_check(either, after_power_loss(ops, rng), log, folder, watched, must)
+
+
+@pytest.mark.parametrize("power_loss", [False, True], ids=["killed", "power loss"])
+@pytest.mark.parametrize("chosen", [{1}, {0, 4}, {3}])
+def test_a_choice_of_files_stopped_at_any_moment_is_used_by_the_download_of_all(
+    tree, tmp_path, watched, chosen, power_loss
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    log = record(tree, run, watched, False, chosen)
+    rng = random.Random(9)
+    for length in range(len(log.ops) + 1):
+        ops = log.ops[:length]
+        image = after_power_loss(ops, rng) if power_loss else after_kill(ops)
+        must = promised(ops, power_loss)
+        reopen_and_check(tree, image, log, tmp_path / str(length), watched, must)
