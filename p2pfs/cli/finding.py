@@ -84,7 +84,10 @@ def _from_config(config_dir: Path) -> Located | None:
             raise UsageError(f"{host!r} and {number!r} are no host and port")
         base = tracker_base(host, int(number))
     except UsageError as error:
-        raise UsageError(f"{path} does not say where the index is ({error}); remove it") from None
+        raise UsageError(
+            f"{path} does not say where the index is ({error}); correct or remove it, or name "
+            "the index with -i HOST"
+        ) from None
     return Located(
         base,
         f"{path} says that the index is there: start it, or remove that file if it was left "
