@@ -11,6 +11,7 @@ Exits 1 when a cell failed, with what everyone said.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import traceback
@@ -105,6 +106,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--only", action="append", default=[], help="cells with this word")
     parser.add_argument("--out", type=Path, help="the page (docs/interop.md)")
     options = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left running
     out = options.out or (None if options.only else ROOT / "docs/interop.md")
     seeds = [cell for cell in ALL if cell.seeds]
     gets = [cell for cell in ALL if not cell.seeds]

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 PATIENCE = 60.0
 HANDSHAKE = 68
+GREETING = -1
+"""The kind under which the handshake is told; messages are told by their id."""
 HAVE, BITFIELD, REQUEST, PIECE = 4, 5, 6, 7
 
 
@@ -65,6 +67,7 @@ class Messages:
             if len(self._data) < HANDSHAKE:
                 return
             self._greeted = True
+            self._take(GREETING, bytes(self._data[:HANDSHAKE]))
             del self._data[:HANDSHAKE]
         while len(self._data) >= 4:
             length = int.from_bytes(self._data[:4], "big")
@@ -78,8 +81,9 @@ class Messages:
 class Relay:
     """Listens on `port` of 127.0.0.1 and passes every connection on to `target`."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, passage: Callable[[], Passage] = Passage) -> None:
         self.passages: list[Passage] = []
+        self._passage = passage
         self._target = target
         self._changed = threading.Condition()
         self._sockets: list[socket.socket] = []
@@ -98,7 +102,7 @@ class Relay:
             while True:
                 downloader, _ = self._listener.accept()
                 seeder = socket.create_connection(("127.0.0.1", self._target))
-                passage = Passage()
+                passage = self._passage()
                 with self._changed:
                     self.passages.append(passage)
                     self._sockets += [downloader, seeder]
