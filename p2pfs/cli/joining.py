@@ -191,7 +191,8 @@ async def start_downloads(
     torrents = []
     for word in words:
         metainfo = await _find_wanted(screen, where, word)
-        _need_tracker(where, metainfo)
+        if not (metainfo.web_seeds and where.web_seeds):
+            _need_tracker(where, metainfo)
         with hash_bar(f"checking {metainfo.name}", as_json=as_json) as draw:
             torrent = await client.download(
                 metainfo,

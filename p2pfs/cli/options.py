@@ -26,9 +26,11 @@ __all__ = [
     "Missing",
     "NoLsd",
     "NoPex",
+    "NoWebSeeds",
     "Output",
     "PeerFile",
     "PeerPort",
+    "PrivateWebSeeds",
     "Sequential",
     "TrackerPort",
     "UpLimit",
@@ -145,6 +147,17 @@ NoLsd = Annotated[
         envvar="P2PFS_NO_LSD",
         show_envvar=False,
         help="Look for no peers by multicast on the local network (also: P2PFS_NO_LSD=1).",
+    ),
+]
+NoWebSeeds = Annotated[
+    bool,
+    typer.Option("--no-web-seeds", help="Do not take from the web servers that a torrent names."),
+]
+PrivateWebSeeds = Annotated[
+    bool,
+    typer.Option(
+        "--allow-private-web-seeds",
+        help="Take from those in private networks and on this machine too.",
     ),
 ]
 UpLimit = Annotated[

@@ -165,9 +165,10 @@ class Session:
             self._screen.missing(progress)
 
     def _watch_error(self, progress: Progress) -> None:
-        if progress.error and (progress.name, progress.error) not in self._errors:
-            self._errors.add((progress.name, progress.error))
-            self._screen.note(f"{progress.name}: {progress.error}")
+        for error in (progress.error, *progress.web_problems):
+            if error and (progress.name, error) not in self._errors:
+                self._errors.add((progress.name, error))
+                self._screen.note(f"{progress.name}: {printable(error)}")
 
     def _obey(self, line: str) -> None:
         word = line.strip().lower()

@@ -26,9 +26,11 @@ from p2pfs.cli.options import (
     Missing,
     NoLsd,
     NoPex,
+    NoWebSeeds,
     Output,
     PeerFile,
     PeerPort,
+    PrivateWebSeeds,
     Sequential,
     Shared,
     TrackerPort,
@@ -61,6 +63,8 @@ def _client(where: Where) -> Client:
         down_limit=where.down_limit,
         peer_exchange=where.pex,
         local_discovery=where.lsd,
+        web_seeds=where.web_seeds,
+        private_web_seeds=where.private_web_seeds,
     )
 
 
@@ -173,6 +177,8 @@ def download(
     bind: Bind = None,
     no_pex: NoPex = False,
     no_lsd: NoLsd = False,
+    no_web_seeds: NoWebSeeds = False,
+    allow_private_web_seeds: PrivateWebSeeds = False,
     as_json: Json = False,
     verbose: Verbose = 0,
     log_file: LogFile = None,
@@ -195,6 +201,8 @@ def download(
         rate_option(down_limit),
         pex=not no_pex,
         lsd=not no_lsd,
+        web_seeds=not no_web_seeds,
+        private_web_seeds=allow_private_web_seeds,
     )
     words = list(dict.fromkeys([*(name or ()), *(file or ())]))
     _run_downloader(

@@ -26,6 +26,8 @@ class Where:
     """How the swarm is reached. `up_limit` and `down_limit` are bytes a second.
 
     `pex` and `lsd`: peers are also found through peers, and on the local network.
+    `web_seeds`: web servers that a torrent names are sources too, and `private_web_seeds` also
+    those in private networks.
 
     Raises `UsageError` for a `host` that cannot be one.
     """
@@ -38,6 +40,8 @@ class Where:
     down_limit: int | None = None
     pex: bool = True
     lsd: bool = True
+    web_seeds: bool = True
+    private_web_seeds: bool = False
 
     def __post_init__(self) -> None:
         if self.host is not None:

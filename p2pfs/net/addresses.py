@@ -14,11 +14,17 @@ import socket
 from p2pfs.errors import NetworkError
 from p2pfs.formats.reach import Reach, reach_of
 
-__all__ = ["check_target", "resolve"]
+__all__ = ["LocalAddressError", "check_target", "resolve"]
+
+
+class LocalAddressError(NetworkError):
+    """The address is in our own network or machine, and the URL may not lead there."""
 
 
 def check_target(host: str, *, path: str, trusted: bool, local: bool) -> None:
     """Raise `NetworkError` unless a request for `path` may go to the address `host`.
+
+    It is a `LocalAddressError` where a trusted URL might go there.
 
     Link-local addresses and those of metadata services are refused to everybody. Loopback
     and private ones are for trusted URLs; where `local` allows it, also for others whose
@@ -30,9 +36,11 @@ def check_target(host: str, *, path: str, trusted: bool, local: bool) -> None:
     if reach is Reach.GLOBAL or trusted:
         return
     if not local:
-        raise NetworkError(f"a {reach.value} address ({host}) is not asked for a URL from outside")
+        raise LocalAddressError(
+            f"a {reach.value} address ({host}) is not asked for a URL from outside"
+        )
     if not path.startswith(("/announce", "/scrape")):
-        raise NetworkError(
+        raise LocalAddressError(
             f"{host} is a {reach.value} address; a URL that came with a torrent may only ask "
             "for /announce there"
         )

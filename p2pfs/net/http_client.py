@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from p2pfs.errors import NetworkError
 from p2pfs.formats.http_range import byte_range
 from p2pfs.formats.reach import Reach, reach_of
-from p2pfs.net.addresses import resolve
+from p2pfs.net.addresses import LocalAddressError, resolve
 
 if TYPE_CHECKING:
     import aiohttp
@@ -173,8 +173,13 @@ class HttpClient:
         sent = {**own, **headers}
         local = self._local
         target = URL(url, encoded=True)
-        for _ in range(MAX_REDIRECTS + 1):
-            addresses = await _resolve(target, trusted=trusted, local=local)
+        for hop in range(MAX_REDIRECTS + 1):
+            try:
+                addresses = await _resolve(target, trusted=trusted, local=local)
+            except LocalAddressError as error:
+                if not hop:
+                    raise
+                raise NetworkError(f"redirected: {error}") from None
             async with (
                 self._session(addresses) as session,
                 session.request(

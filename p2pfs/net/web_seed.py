@@ -18,6 +18,7 @@ from p2pfs.errors import NetworkError
 from p2pfs.formats.http_range import parse_retry_after
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.web_seed_urls import file_url, web_seed_name
+from p2pfs.net.addresses import LocalAddressError
 from p2pfs.net.disk import Disk
 from p2pfs.net.http_client import HttpClient, HttpPart
 from p2pfs.net.limits import DownLimit
@@ -203,6 +204,8 @@ class _Line:
             span = more
             try:
                 await self._fetch(span)
+            except LocalAddressError as error:
+                self._failed(f"{error} (--allow-private-web-seeds changes that)")
             except NetworkError as error:
                 self._failed(str(error))
             except Exception:

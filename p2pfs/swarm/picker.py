@@ -249,7 +249,7 @@ class Picker:
                 and self._order.count(piece) <= limit
             )
 
-        if after is not None and fits(after):
+        if after is not None and not self.sequential and fits(after):
             first = after
         end = first + 1
         room = count - self._geometry.block_count(first)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +331,63 @@ def test_the_next_free_port_of_five_is_taken_and_all_taken_is_said(
     finally:
         for held in sockets:
             held.close()
+
+
+# -- web seeds
+
+
+@pytest.fixture
+def web_server(swarm: Any) -> Iterator[str]:
+    """The address of a plain web server that has `seeds/`."""
+    (swarm.folder / "seeds").mkdir(exist_ok=True)
+    command = [sys.executable, "-u", "-m", "http.server", "-b", "127.0.0.1", "0"]
+    with subprocess.Popen(
+        command, cwd=swarm.folder / "seeds", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        ready = process.stdout.readline().decode()
+        yield ready[ready.index("(") + 1 : ready.index(")")]
+        process.kill()
+
+
+def with_web_seed(swarm: Any, url: str) -> str:
+    made = swarm.run("make-torrent", f"seeds/{NAME}", "-w", url, "-o", "x.torrent")
+    assert made.wait() == 0
+    return "x.torrent"
+
+
+def test_a_web_seed_does_without_a_tracker_and_is_named_among_the_sources(
+    swarm: Any, content: bytes, web_server: str
+) -> None:
+    torrent = with_web_seed(swarm, web_server)
+    command = ("download", torrent, "-p", "0", "--allow-private-web-seeds", "--json")
+    downloader = swarm.run(*command)
+
+    assert downloader.wait() == 0, downloader.lines
+    (found,) = downloader.events()[-1]["torrents"]
+    (source,) = found["sources"]
+    assert source["client"] == "web seed"
+    assert source["address"] in web_server
+    assert source["bytes_down"] == SIZE
+    assert (swarm.folder / "output" / NAME).read_bytes() == content
+
+
+def test_a_web_seed_in_a_private_network_is_refused_with_the_way_out(
+    swarm: Any, content: bytes, web_server: str
+) -> None:
+    torrent = with_web_seed(swarm, web_server)
+    downloader = swarm.start("download", torrent, "-p", "0")
+
+    said = downloader.line_with("web seed")
+    assert "loopback address (127.0.0.1)" in said
+    assert "--allow-private-web-seeds" in said
+    downloader.say("exit")
+    assert downloader.wait() == 1
+
+
+def test_without_web_seeds_a_torrent_needs_a_tracker(swarm: Any, content: bytes) -> None:
+    torrent = with_web_seed(swarm, "http://127.0.0.1:1/")
+    downloader = swarm.run("download", torrent, "-p", "0", "--no-web-seeds")
+
+    assert downloader.wait() != 0
+    assert "names no tracker" in only_line(downloader)
