@@ -111,11 +111,11 @@ def two_labs(folder: Path, *, loopback: bool) -> Iterator[tuple[Lab, Lab]]:
         yield ours, theirs
 
 
-def described(lab: Lab, content: Path, url: str) -> str:
+def described(lab: Lab, content: Path, url: str, name: str = "t.torrent") -> str:
     """A .torrent of the content with this tracker."""
-    made = lab.run("make-torrent", str(content), "-o", "t.torrent", "-t", url)
+    made = lab.run("make-torrent", str(content), "-o", name, "-t", url)
     assert made.wait() == 0, str(made)
-    return "t.torrent"
+    return name
 
 
 def linked(lab: Lab, torrent: str) -> str:
@@ -220,7 +220,7 @@ def give(
 def run_opentracker(scheme: str, content: Path, folder: Path) -> float:
     """Both ends ours, the tracker foreign; seconds as in `run_cell`."""
     with laboratory(folder) as lab:
-        draft = described(lab, content, "http://127.0.0.1:1/announce")
+        draft = described(lab, content, "http://127.0.0.1:1/announce", "draft.torrent")
         try:
             tracker = OpenTracker(folder, lab.metainfo(draft).torrent_id)
         except OSError as error:
