@@ -105,8 +105,10 @@ def make_torrent(
     start_logging(verbose, log_file)
     with _final_object(as_json):
         length = _piece_length(piece_length)
-        for url in (*(tracker or ()), *(web_seed or ())):
+        for url in tracker or ():
             check_url(url, ("http", "https", "udp"))
+        for url in web_seed or ():
+            check_url(url, ("http", "https"), example="http://host/folder/")
         if not path:
             raise UsageError("the name of what to share is empty")
         shared = Path(path)

@@ -91,9 +91,9 @@ def _is_host(text: str) -> bool:
         return False
 
 
-def check_url(url: str, schemes: tuple[str, ...]) -> None:
+def check_url(url: str, schemes: tuple[str, ...], *, example: str | None = None) -> None:
     """Refuse what is no URL of one of these schemes with a host; raises `UsageError`."""
-    reason = f"is not a URL such as {schemes[0]}://host:9999/announce"
+    reason = f"is not a URL such as {example or f'{schemes[0]}://host:9999/announce'}"
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -123,6 +123,13 @@ def test_what_is_no_url_is_refused(run: Run, tmp_path: Path, url: str) -> None:
     assert "\x1b" not in err[0]
 
 
+def test_a_web_seed_is_a_web_server(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    code, _, err = run("make-torrent", "album", "-w", "udp://host:9/x")
+    assert code == 2
+    assert "is not a URL such as http://host/folder/" in err[0]
+
+
 def test_show_describes_a_torrent_for_people_and_programs(run: Run, tmp_path: Path) -> None:
     make_tree(tmp_path / "album")
     run("make-torrent", "album", "-t", "http://a/announce", "-w", "http://w/album", "--private")
