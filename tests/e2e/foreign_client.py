@@ -1,11 +1,12 @@
 """libtorrent as a program of its own: a crash or a hang of it ends only this process.
 
     foreign_client.py TORRENT|MAGNET FOLDER [--listen ADDRESS] [--up-limit BYTES]
-                      [--down-limit BYTES]
+                      [--down-limit BYTES] [--lsd]
 
 Says one JSON object a line: `ready` with the port it listens on, `progress` several times a
 second, `complete` once, `final` at the end. Stays and serves until standard input says
-`exit` or ends.
+`exit` or ends; `connect ADDRESS PORT` there dials a peer. `pex` and `lsd` are the peers that
+it has been told of by peer exchange and by local discovery, as ADDRESS PORT.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import libtorrent as lt  # type: ignore[import-untyped,unused-ignore]
 
 SETTINGS = {
     "enable_dht": False,
-    "enable_lsd": False,
     "enable_upnp": False,
     "enable_natpmp": False,
     "enable_outgoing_utp": False,
@@ -36,6 +36,10 @@ def say(event: str, **fields: Any) -> None:
     sys.stdout.flush()
 
 
+def known_by(handle: Any, source: int) -> list[str]:
+    return [f"{one.ip[0]} {one.ip[1]}" for one in handle.get_peer_info() if one.source & source]
+
+
 def report(event: str, handle: Any) -> Any:
     status = handle.status()
     say(
@@ -46,6 +50,8 @@ def report(event: str, handle: Any) -> Any:
         uploaded=status.total_payload_upload,
         failed=status.total_failed_bytes,
         peers=status.num_peers,
+        pex=known_by(handle, lt.peer_info.pex),
+        lsd=known_by(handle, lt.peer_info.lsd),
         error=status.errc.message() if status.errc.value() else "",
     )
     return status
@@ -58,9 +64,12 @@ def main() -> None:
     parser.add_argument("--listen", default="127.0.0.1")
     parser.add_argument("--up-limit", type=int, default=0)
     parser.add_argument("--down-limit", type=int, default=0)
+    parser.add_argument("--lsd", action="store_true")
     options = parser.parse_args()
 
-    session = lt.session({**SETTINGS, "listen_interfaces": f"{options.listen}:0"})
+    listen_to = f"[{options.listen}]" if ":" in options.listen else options.listen
+    own = {"listen_interfaces": f"{listen_to}:0", "enable_lsd": options.lsd}
+    session = lt.session({**SETTINGS, **own})
     if options.torrent.startswith("magnet:"):
         params = lt.parse_magnet_uri(options.torrent)
     else:
@@ -76,8 +85,11 @@ def main() -> None:
 
     def listen() -> None:
         for line in sys.stdin:
-            if line.strip() == "exit":
+            word, *more = line.split()
+            if word == "exit":
                 break
+            if word == "connect":
+                handle.connect_peer((more[0], int(more[1])))
         leaving.set()
 
     threading.Thread(target=listen, daemon=True).start()
