@@ -61,13 +61,15 @@ def progress_line(progress: Progress) -> str:
     ]
     if progress.state == "downloading":
         parts.insert(5, f"ETA {format_duration(progress.eta)}")
+    if progress.web_seeds:
+        parts.append(counted(progress.web_seeds, "web seed"))
     if progress.wasted:
         parts.append(f"{format_size(progress.wasted)} wasted")
     if progress.hash_failures:
         parts.append(counted(progress.hash_failures, "bad piece"))
     if progress.error:
         parts.append(printable(progress.error))
-    elif progress.tracker and not progress.peers:
+    elif progress.tracker and not progress.peers and not progress.web_seeds:
         parts.append(printable(progress.tracker))
     return ", ".join(parts)
 

@@ -79,8 +79,8 @@ class Progress:
     `state`: checking, downloading, seeding, stopped or error. `missing`: the pieces that
     no connected peer has, filled once nothing else is left to fetch; `asked`: the peers
     that were connected since the start. `wasted`: bytes that came and were of no use.
-    `error`: what the disk said, while it cannot be written; `web_problems`: what is wrong
-    with web seeds that give nothing (now).
+    `error`: what the disk said, while it cannot be written; `web_seeds`: how many web seeds
+    are giving (`peers` does not count them), `web_problems`: what is wrong with the others.
     """
 
     name: str
@@ -102,6 +102,7 @@ class Progress:
     asked: int
     error: str | None
     tracker: str
+    web_seeds: int = 0
     web_problems: tuple[str, ...] = ()
     files: tuple[FileProgress, ...] = ()
     """The first files of a torrent of several, when asked for."""

@@ -285,6 +285,7 @@ class Torrent:
             tracker=self.announcer.status,
             files=tuple(self.files(files)) if files and self.metainfo.multi_file else (),
             files_total=len(self.metainfo.files) - len(self._store.layout.padding),
+            web_seeds=self._web.giving if self._web else 0,
             web_problems=self._web.problems() if self._web else (),
         )
 

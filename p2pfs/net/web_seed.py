@@ -151,6 +151,11 @@ class WebSeeds:
         """Bytes a second."""
         return sum(seed.down.rate(now) for seed in self.seeding.seeds)
 
+    @property
+    def giving(self) -> int:
+        """Those that something is being received from."""
+        return sum(1 for seed in self.seeding.seeds if any(span.gained for span in seed.spans))
+
     def sources(self) -> tuple[Source, ...]:
         """Those that gave something."""
         return tuple(

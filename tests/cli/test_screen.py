@@ -182,6 +182,14 @@ def test_every_json_line_is_an_object_with_its_event(capsys: pytest.CaptureFixtu
     assert objects[-1]["torrents"][0]["seconds"] == 1.25
 
 
+def test_web_seeds_are_told_beside_peers():
+    alone = replace(PROGRESS, peers=0, web_seeds=1, tracker="no tracker")
+
+    assert "0 peers, 1 web seed, " in views.progress_line(alone)
+    assert "no tracker" not in views.progress_line(alone)
+    assert "web seed" not in views.progress_line(PROGRESS)
+
+
 def test_plain_progress_lines_come_at_most_every_two_seconds_and_only_with_news(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
