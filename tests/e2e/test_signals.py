@@ -94,7 +94,7 @@ def test_a_second_ctrl_c_does_not_wait_for_anybody(lab: Lab) -> None:
         start = time.monotonic()
         seeder.signal(signal.SIGINT)
         assert seeder.wait() == 130
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 2.5, "the goodbye alone may take 3 s"
     finally:
         tracker.signal(signal.SIGCONT)
     no_traceback(seeder)

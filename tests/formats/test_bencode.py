@@ -254,11 +254,11 @@ LARGE = {
 
 @pytest.mark.parametrize("kind", LARGE)
 def test_a_megabyte_of_anything_takes_about_a_second_at_most(kind):
-    start = time.perf_counter()
+    start = time.thread_time()
 
     with contextlib.suppress(BencodeError):
         decode(LARGE[kind])
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5
 
 
 @pytest.mark.parametrize("unit", [b"d0:lee", b"d2:ip7:1.2.3.44:porti1ee", b"l1:ae"])

@@ -178,11 +178,11 @@ def test_count_always_follows(steps):
 
 
 def test_a_hundred_thousand_pieces_are_handled_quickly():
-    start = time.perf_counter()
+    start = time.thread_time()
     full = Bitfield.from_bytes(b"\xff" * 12_500, 100_000)
     one = Bitfield.of(100_000, [99_999])
     for _ in range(100):
         assert not full.is_interesting(one)
     assert len(list(full)) == len(list(one.missing())) + 1 == 100_000
     assert list(one) == [99_999]
-    assert time.perf_counter() - start < 3
+    assert time.thread_time() - start < 3

