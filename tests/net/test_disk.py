@@ -152,3 +152,17 @@ async def test_a_call_after_the_end_is_refused_with_a_storage_error() -> None:
     for late in (lambda: disk.run(0, int), lambda: disk.check(int)):
         with pytest.raises(StorageError, match="closed"):
             await late()
+
+
+async def test_whoever_cannot_be_paused_waits_until_the_disk_is_calm() -> None:
+    disk = Disk(lambda busy: None)
+    await disk.calm()
+    gate = threading.Event()
+    jobs = [disk.run(HIGH_WATER, gate.wait) for _ in range(2)]
+    waiting = asyncio.create_task(disk.calm())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    gate.set()
+    await asyncio.gather(*jobs, waiting)
+    await disk.close()
