@@ -337,7 +337,8 @@ class Client:
         if self._transport is None:
             from p2pfs.net.announce_client import AnnounceClient
 
-            self._transport = AnnounceClient()
+            families = {int(sock.family) for sock in self._sockets}
+            self._transport = AnnounceClient(families=families)
         return self._transport
 
     def _announce_locally(self, torrent: Torrent) -> None:

@@ -85,11 +85,13 @@ class HttpClient:
     """Sends requests, each on a connection of its own.
 
     Inside `async with`, connections are kept for the requests that follow. `local` says
-    whether URLs from outside may name trackers in private networks.
+    whether URLs from outside may name trackers in private networks; with `family` only
+    addresses of that family are connected to.
     """
 
-    def __init__(self, *, local: bool = True) -> None:
+    def __init__(self, *, local: bool = True, family: int | None = None) -> None:
         self._local = local
+        self._family = family
         self._kept: dict[frozenset[tuple[str, int]], aiohttp.ClientSession] | None = None
 
     async def __aenter__(self) -> HttpClient:
@@ -175,7 +177,7 @@ class HttpClient:
         target = URL(url, encoded=True)
         for hop in range(MAX_REDIRECTS + 1):
             try:
-                addresses = await _resolve(target, trusted=trusted, local=local)
+                addresses = await self._resolve(target, trusted=trusted, local=local)
             except LocalAddressError as error:
                 if not hop:
                     raise
@@ -194,6 +196,31 @@ class HttpClient:
             if any(reach_of(one) is Reach.GLOBAL for one, _ in addresses):
                 trusted = local = False  # nobody outside leads us to what is inside
         raise NetworkError(f"more than {MAX_REDIRECTS} redirects")
+
+    async def addresses(self, url: str, *, trusted: bool) -> list[tuple[str, int]]:
+        """Where `url` would be asked: hosts, each with its family. Raises `NetworkError`."""
+        from yarl import URL
+
+        try:
+            target = URL(url, encoded=True)
+        except ValueError as error:
+            raise NetworkError(reason_for(error)) from error
+        return await self._resolve(target, trusted=trusted, local=self._local)
+
+    async def _resolve(self, target: URL, *, trusted: bool, local: bool) -> list[tuple[str, int]]:
+        """The addresses that `target` may be asked at, each with its family."""
+        if target.scheme not in ("http", "https"):
+            scheme = printable(target.scheme)
+            raise NetworkError(f"only http and https can be asked, not {scheme!r}")
+        found = await resolve(
+            target.raw_host, target.port, path=target.raw_path, trusted=trusted, local=local
+        )
+        if self._family is None:
+            return found
+        found = [one for one in found if one[1] == self._family]
+        if not found:
+            raise NetworkError("a redirect that leads to another address family")
+        return found
 
     @contextlib.asynccontextmanager
     async def _session(
@@ -223,15 +250,6 @@ def _network_errors(too_late: str) -> Iterator[None]:
         raise NetworkError(too_late) from None
     except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
         raise NetworkError(reason_for(error)) from error
-
-
-async def _resolve(target: URL, *, trusted: bool, local: bool) -> list[tuple[str, int]]:
-    """The addresses that `target` may be asked at, each with its family."""
-    if target.scheme not in ("http", "https"):
-        raise NetworkError(f"only http and https can be asked, not {printable(target.scheme)!r}")
-    return await resolve(
-        target.raw_host, target.port, path=target.raw_path, trusted=trusted, local=local
-    )
 
 
 def _new_session(addresses: Sequence[tuple[str, int]], *, keep: bool) -> aiohttp.ClientSession:

@@ -12,10 +12,10 @@ import contextlib
 import itertools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from p2pfs.errors import FormatError, NetworkError
@@ -24,7 +24,7 @@ from p2pfs.formats.announce_http import AnnounceReply, AnnounceRequest
 from p2pfs.formats.scrape_http import ScrapeEntry
 from p2pfs.geometry import TorrentId
 from p2pfs.net.addresses import resolve
-from p2pfs.net.http_client import reason_for
+from p2pfs.net.both_families import BOTH, ask_each, first_of_each, merged
 
 __all__ = ["UdpAnnouncer", "waits"]
 
@@ -38,10 +38,7 @@ SHORT_PATIENCE: Final = 5.0
 _MAX_DOUBLINGS: Final = 8
 _ID_SECONDS: Final = 60.0
 _MAX_KEPT: Final = 256
-_GRACE: Final = 1.0
-"""Seconds that one address family waits for the other, which has answered."""
 
-Reply = TypeVar("Reply")
 Address: TypeAlias = tuple[str, int]
 Encode: TypeAlias = Callable[[bytes, bytes], bytes]
 """Connection id and transaction id -> a question."""
@@ -69,11 +66,13 @@ def waits() -> Iterator[float]:
 class UdpAnnouncer:
     """Keeps the connection ids that trackers gave out, and who did not answer.
 
-    `local` says whether trackers named by torrents may be in private networks.
+    `local` says whether trackers named by torrents may be in private networks, `families`
+    by which address families we are reached.
     """
 
-    def __init__(self, *, local: bool = True) -> None:
+    def __init__(self, *, local: bool = True, families: Collection[int] = BOTH) -> None:
         self._local = local
+        self._families = families
         self._ids: dict[Address, tuple[bytes, float]] = {}
         """By address: the id, and until when it may be used."""
         self._silent: dict[tuple[str | None, int | None], None] = {}
@@ -100,8 +99,8 @@ class UdpAnnouncer:
             return udp.parse_announce_reply(reply, 16 if ":" in address[0] else 4)
 
         async with self._patience(target, seconds):
-            replies = await _ask_each(ask, await self._addresses(target, trusted))
-        return _merged(replies)
+            replies = await ask_each(ask, await self._addresses(target, trusted))
+        return merged(replies)
 
     async def scrape(
         self, url: str, torrents: Sequence[TorrentId], *, trusted: bool, seconds: float
@@ -113,7 +112,7 @@ class UdpAnnouncer:
             addresses = await self._addresses(target, trusted)
             for start in range(0, len(torrents), udp.MAX_SCRAPE):
                 part = torrents[start : start + udp.MAX_SCRAPE]
-                replies = await _ask_each(partial(self._counts, part), addresses, grace=0.0)
+                replies = await ask_each(partial(self._counts, part), addresses, grace=0.0)
                 found |= zip(part, replies[0], strict=True)
         return found
 
@@ -128,7 +127,7 @@ class UdpAnnouncer:
         return udp.parse_scrape_reply(reply, len(torrents))
 
     async def _addresses(self, target: _Target, trusted: bool) -> list[Address]:
-        """One address of each family that the tracker has."""
+        """One address of each family that the tracker and we have."""
         found = await resolve(
             target.host,
             target.port,
@@ -137,10 +136,8 @@ class UdpAnnouncer:
             local=self._local,
             kind=socket.SOCK_DGRAM,
         )
-        first: dict[int, Address] = {}
-        for host, family in found:
-            first.setdefault(family, (host, target.port or 0))
-        return list(first.values())
+        first = first_of_each(found, self._families)
+        return [(host, target.port or 0) for host in first.values()]
 
     @contextlib.asynccontextmanager
     async def _patience(self, target: _Target, seconds: float) -> AsyncIterator[None]:
@@ -248,54 +245,6 @@ def _refusal(reply: bytes) -> str | None:
     if udp.parse_reply_header(reply)[0] != udp.Action.ERROR:
         return None
     return udp.parse_error(reply) or "no reason given"
-
-
-async def _ask_each(
-    ask: Callable[[Address], Coroutine[object, object, Reply]],
-    addresses: Sequence[Address],
-    grace: float = _GRACE,
-) -> list[Reply]:
-    """What came back, at least one; after the first the others have `grace` seconds.
-
-    Raises `NetworkError` or `FormatError` when every address failed.
-    """
-    loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(ask(address)) for address in addresses]
-    pending, patience = set(tasks), None
-    try:
-        while pending and patience != 0:
-            done, pending = await asyncio.wait(
-                pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not done:
-                break
-            if any(task.exception() is None for task in done):
-                patience = grace
-    finally:
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    ended = [task for task in tasks if not task.cancelled()]
-    good = [task.result() for task in ended if task.exception() is None]
-    if not good:
-        error = next(task.exception() for task in ended)
-        if isinstance(error, OSError):
-            raise NetworkError(reason_for(error)) from error
-        assert error is not None
-        raise error
-    return good
-
-
-def _merged(replies: Sequence[AnnounceReply]) -> AnnounceReply:
-    """What a tracker said by each family, as one answer; a refusal only if there is no other."""
-    good = [reply for reply in replies if reply.failure is None] or replies
-    return replace(
-        good[0],
-        interval=max(reply.interval for reply in good),
-        peers=tuple(dict.fromkeys(peer for reply in good for peer in reply.peers)),
-        complete=max(reply.complete or 0 for reply in good),
-        incomplete=max(reply.incomplete or 0 for reply in good),
-    )
 
 
 def _bound(kept: dict[Any, Any]) -> None:
