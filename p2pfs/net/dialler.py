@@ -74,10 +74,15 @@ class Dialler:
     def add(self, addresses: Iterable[Address], *, hearsay: bool = False) -> None:
         """Addresses to dial; `hearsay`: of whoever says so."""
         now = self._loop.time()
-        for address in addresses:
-            self.book.heard_of(address, now, hearsay=hearsay)
-        self.dial()
+        if sum(self.book.heard_of(one, now, hearsay=hearsay) for one in addresses):
+            self.dial()
         self._owner.wake()
+
+    def called(self, address: Address) -> None:
+        """Whoever listens at `address` says that it is there."""
+        if self.book.called(address, self._loop.time()):
+            self.dial()
+            self._owner.wake()
 
     def found(self, peers: Iterable[PeerAddress]) -> None:
         """The same from a tracker."""

@@ -354,7 +354,7 @@ class Client:
         """Somebody on the local network has this torrent, or wants it."""
         torrent = self._torrents.get(info_hash)
         if torrent is not None and not torrent.closing:
-            torrent.heard_of_peers([address])
+            torrent.called_by(address)
 
     def forget(self, torrent: Torrent) -> None:
         """A torrent is closed."""

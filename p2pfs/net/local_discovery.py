@@ -34,7 +34,7 @@ START_AFTER: Final = 0.2
 """Seconds until it begins: what is over sooner needs none of it."""
 LOOK_EVERY: Final = 300.0
 """Seconds after which it is looked again which networks there are."""
-MAX_HEARD: Final = 200
+MAX_HEARD: Final = 50
 """Datagrams that are read in a second."""
 
 _IP_MULTICAST_ALL: Final = 49  # Linux; Python has no names for them

@@ -349,10 +349,10 @@ class Torrent:
             return
         self._dialler.add(addresses)
 
-    def heard_of_peers(self, addresses: Iterable[Address]) -> None:
-        """The same of whoever says so: believed less, and as little of a private torrent."""
+    def called_by(self, address: Address) -> None:
+        """Somebody at `address` says that it is in this swarm: believed less (BEP 14)."""
         if not self.metainfo.private:
-            self._dialler.add(addresses, hearsay=True)
+            self._dialler.called(address)
 
     async def stop_announcing(self) -> None:
         """Leave the trackers, tell the local network no more, and go on serving whoever comes.
@@ -585,7 +585,8 @@ class Torrent:
         """A message of peer exchange (BEP 11)."""
         assert self._pex is not None
         now = self._loop.time()
-        self.heard_of_peers(self._pex.receive(peer, payload, now, finished=self.finished))
+        others = self._pex.receive(peer, payload, now, finished=self.finished)
+        self._dialler.add(others, hearsay=True)
 
     def tracker_switched(self) -> None:
         """This torrent is private, and from now on only the other tracker says who is in it."""

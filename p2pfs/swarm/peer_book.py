@@ -25,6 +25,10 @@ Address = tuple[str, int]
 MAX_KNOWN: Final = 2000
 MAX_HEARSAY: Final = 500
 HEARSAY_TRIES: Final = 3
+CALL_EVERY: Final = 60.0
+"""Seconds after which whoever calls again is tried again."""
+CALL_EVERY_SEED: Final = 900.0
+"""The same of one with whom there was nothing to exchange: by now it may be another one."""
 FIRST_RETRY: Final = 5.0
 MAX_RETRY: Final = 600.0
 BAN_FOR: Final = 3600.0
@@ -34,6 +38,7 @@ HOST_BANS: Final = 4
 @dataclass(slots=True)
 class _Entry:
     next_at: float
+    tried_at: float = -math.inf
     failures: int = 0
     connected: bool = False
     dialling: bool = False
@@ -84,6 +89,22 @@ class PeerBook:
             self._hearsay.add(address)
         return True
 
+    def called(self, address: Address, now: float) -> bool:
+        """Whether `address`, which has just said itself that it is there, is to be dialled.
+
+        It counts as hearsay, since it may be somebody else who says so; but whoever was
+        away or complete may be back as a downloader, so that it is tried at once.
+        """
+        entry = self._entries.get(address)
+        if entry is None:
+            return self.heard_of(address, now, hearsay=True)
+        rest = CALL_EVERY_SEED if entry.useless else CALL_EVERY
+        if entry.connected or entry.dialling or now - entry.tried_at < rest:
+            return False
+        entry.useless = False
+        entry.next_at = now
+        return True
+
     def _make_room(self, among: Collection[Address], *, failed: bool = True) -> bool:
         """Forget the one of `among` that failed most; without `failed`, one that did not, too."""
         worst = max(
@@ -108,6 +129,7 @@ class PeerBook:
         due.sort(key=lambda address: (self._entries[address].failures, address in self._hearsay))
         for address in due[:count]:
             self._entries[address].dialling = True
+            self._entries[address].tried_at = now
         return due[:count]
 
     def next_at(self) -> float:
@@ -128,6 +150,7 @@ class PeerBook:
         if entry is None:
             return
         entry.dialling = entry.connected = False
+        entry.tried_at = now
         entry.failures = entry.failures + 1 if failed else 1
         wait = min(MAX_RETRY, FIRST_RETRY * 2.0 ** min(entry.failures - 1, 10))
         entry.next_at = now + wait * self._rng.uniform(0.8, 1.2)

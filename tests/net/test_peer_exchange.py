@@ -186,7 +186,7 @@ async def test_peers_of_a_private_torrent_come_from_its_tracker_only(
     _, torrent = await swarm.seed(sample)
 
     torrent.add_peers([(LOCAL, 9)])
-    torrent.heard_of_peers([(LOCAL, 9)])
+    torrent.called_by((LOCAL, 9))
 
     assert known(torrent) == set()
 

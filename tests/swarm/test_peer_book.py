@@ -9,6 +9,8 @@ import pytest
 
 from p2pfs.swarm.peer_book import (
     BAN_FOR,
+    CALL_EVERY,
+    CALL_EVERY_SEED,
     HEARSAY_TRIES,
     HOST_BANS,
     MAX_HEARSAY,
@@ -272,6 +274,56 @@ def test_whoever_was_met_is_no_hearsay_any_more():
     fail(known, A, HEARSAY_TRIES)
 
     assert known.to_dial(1, 1e6) == [A]
+
+
+# -- whoever calls
+
+
+def test_whoever_calls_is_dialled_at_once_as_hearsay():
+    known = PeerBook(random.Random(1))
+
+    assert known.called(A, 0.0)
+
+    assert known.to_dial(1, 0.0) == [A]
+    fail(known, A, HEARSAY_TRIES)
+    assert known.to_dial(1, 1e6) == []
+
+
+def test_whoever_was_given_up_is_tried_again_when_it_calls_but_not_often():
+    known = PeerBook(random.Random(1))
+    known.called(A, 0.0)
+    known.to_dial(1, 0.0)
+    fail(known, A, HEARSAY_TRIES)
+
+    assert not known.called(A, CALL_EVERY - 1)
+    assert known.called(A, CALL_EVERY)
+    assert known.to_dial(1, CALL_EVERY) == [A]
+
+
+def test_a_seed_that_calls_is_left_alone_until_it_may_be_somebody_else():
+    known = book(A)
+    known.connected(A)
+    known.nothing_to_gain(A)
+    known.disconnected(A, 0.0, failed=False)
+
+    assert not known.called(A, CALL_EVERY_SEED - 1)
+    assert known.called(A, CALL_EVERY_SEED)
+    assert known.to_dial(1, CALL_EVERY_SEED) == [A]
+
+
+def test_whoever_is_connected_calls_in_vain():
+    known = book(A, B)
+    known.connected(A)
+    known.to_dial(1, 0.0)
+
+    assert not known.called(A, 1e6)
+    assert not known.called(B, 1e6)
+
+
+def test_calls_fill_no_more_of_the_book_than_other_hearsay():
+    known = PeerBook(random.Random(1))
+
+    assert sum(known.called(one, 0.0) for one in many(MAX_HEARSAY + 10)) == MAX_HEARSAY
 
 
 def test_a_book_that_forgets_everybody_still_knows_ourselves_and_who_is_banned():
