@@ -30,11 +30,13 @@ from p2pfs.formats import (
     bencode,
     endpoint,
     extension,
+    local_search,
     metainfo,
     paths,
     peer_id,
     scrape_http,
     selection,
+    ut_pex,
     wire,
 )
 from p2pfs.formats.bitfield import Bitfield
@@ -236,6 +238,16 @@ UDP_REPLIES = [
     announce_udp.encode_error(b"tran", "not tracked here"),
 ]
 
+ADDED = {("10.0.0.1", 6881): 2, ("fd00::1", 51413): 16}
+EXCHANGES = [
+    ut_pex.encode(ut_pex.PexMessage(ADDED, (("10.0.0.2", 1), ("fd00::2", 2)))),
+    ut_pex.encode(ut_pex.PexMessage({(f"10.0.1.{n}", n): 0 for n in range(1, 200)})),
+]
+SEARCHES = [
+    local_search.encode(local_search.GROUP6, local_search.Search(6881, (THIS.v1,) * 20, b"1f")),
+    b"BT-SEARCH * HTTP/1.1\nport:1\ninfohash: " + b"aB" * 20,
+]
+
 PARSERS = [
     Parser("bencode", round_trip, [*TORRENTS, *REPLIES], BencodeError),
     Parser(
@@ -278,6 +290,8 @@ PARSERS = [
         [extension.encode(extension.ExtendedHandshake("c", 1, 2, 32768, {b"ut_pex": 1}))],
         WireError,
     ),
+    Parser("peer-exchange", ut_pex.parse, EXCHANGES, WireError),
+    Parser("local-search", local_search.parse, SEARCHES, FormatError),
     Parser("bitfield", lambda data: Bitfield.from_bytes(data, 13), [b"\xff\xf8", b""], WireError),
     Parser("peer-lists", addresses, [bytes(range(18)) * 2, b"\x7f\0\0\1\x1a\xe1"], FormatError),
     Parser("names", name_parts, [b"a/b.txt", "ü/CON /x".encode(), b"..", b"a\\b"], FormatError),
