@@ -613,3 +613,30 @@ async def test_a_redirect_to_where_nobody_is_sent_is_not_followed(
         torrent = await fetch(swarm, sample, server.url)
         assert await problem(torrent)
         assert torrent.progress().downloaded == 0
+
+
+async def test_of_chosen_files_no_more_is_asked_for_than_their_pieces(swarm: Swarm) -> None:
+    lengths = {"a": 100_000, "b": 100_000, "c": 100_000}
+    sample = make_sample(swarm.folder / "shared", lengths, name="album")
+    client = await swarm.client(private_web_seeds=True)
+    async with WebServer(served(sample)) as server:
+        wanted = with_seeds(sample, server.url).metainfo
+        torrent = await client.download(wanted, swarm.output(), files=["b"])
+        (path,) = await done(torrent)
+
+    assert (path / "b").read_bytes() == sample.content[100_000:200_000]
+    pieces = range(100_000 // (16 * KIB), 200_000 // (16 * KIB) + 1)
+    assert server.bytes_asked() == len(pieces) * 16 * KIB
+
+
+async def test_in_order_a_web_seed_is_asked_from_the_beginning(swarm: Swarm) -> None:
+    sample = make_sample(swarm.folder / "shared", 3_000_000, piece_length=64 * KIB)
+    client = await swarm.client(private_web_seeds=True)
+    async with WebServer(served(sample)) as server:
+        wanted = with_seeds(sample, server.url).metainfo
+        torrent = await client.download(wanted, swarm.output(), sequential=True)
+        await done(torrent)
+
+    firsts = [asked.range[0] for asked in server.asked if asked.range]
+    assert firsts == sorted(firsts)
+    assert firsts[0] == 0
