@@ -109,7 +109,7 @@ class Node:
         self._publication = Publication(
             index,
             client.port,
-            self._served,
+            self._leased,
             refused=self._problem,
             lost=lambda why: self._tell(NodeEvent("index_lost", text=why)),
             back=lambda: self._tell(NodeEvent("index_back")),
@@ -233,8 +233,9 @@ class Node:
         """Wait for a download, and make it a shared file like any other."""
         try:
             await torrent.wait()
-            leaving = self._background(torrent.stop_announcing(), f"leave {name}")
-            await asyncio.wait([leaving], timeout=LEAVE_PATIENCE)
+            if not _has_own_tracker(torrent.metainfo):
+                leaving = self._background(torrent.stop_announcing(), f"leave {name}")
+                await asyncio.wait([leaving], timeout=LEAVE_PATIENCE)
             async with self._turn:
                 item = (await asyncio.to_thread(self._shelf.scan)).items.get(name)
                 if item is None or len(torrent.metainfo.files) > 1:
@@ -366,6 +367,11 @@ class Node:
     def _served(self) -> dict[str, Metainfo]:
         return {torrent.info_hash: torrent.metainfo for torrent in self._torrents()}
 
+    def _leased(self) -> dict[str, Metainfo]:
+        """What the index is told that we have: not what is for another tracker alone."""
+        served = self._served().items()
+        return {name: metainfo for name, metainfo in served if not _has_own_tracker(metainfo)}
+
     async def _take_back(self, known: dict[str, Path]) -> None:
         """What changed or went while this node was away is no longer what we publish."""
         served = self._served()
@@ -374,6 +380,11 @@ class Node:
             if not await asyncio.to_thread(known[info_hash].exists):
                 await asyncio.to_thread(self._shelf.forget, known[info_hash])
         await self._publication.take_back(gone)
+
+
+def _has_own_tracker(metainfo: Metainfo) -> bool:
+    """Whether only that tracker may hear of who has it (BEP 27)."""
+    return metainfo.private and bool(metainfo.trackers)
 
 
 def _event(kind: Kind, name: str, item: Item, torrent: Torrent) -> NodeEvent:

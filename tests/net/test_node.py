@@ -20,9 +20,11 @@ from p2pfs.net.engine import Client
 from p2pfs.net.index_client import AmbiguousError, IndexClient, NodeTaken, UnknownError
 from p2pfs.net.node import Node, NodeEvent
 from p2pfs.net.tracker_http import TrackerServer
+from p2pfs.storage.creating import make_metainfo
 from p2pfs.storage.files import Files
 from p2pfs.storage.hash_cache import HashCache
 from p2pfs.storage.sharing import FileSource, FolderSource, Settling, Source, TreeSource
+from p2pfs.tracker.peer_store import Counts
 from tests.support.swarm import LOCAL
 from tests.support.waiting import eventually, until
 
@@ -500,6 +502,24 @@ async def test_it_is_known_who_downloads_from_a_node_and_leaving_waits_for_them(
         assert torrent.progress().bytes_done == 2_000_000
         assert node.taken_from_here() == []
         await node.close()
+
+
+async def test_a_private_torrent_stays_with_its_own_tracker(room: Class) -> None:
+    path = room.place(1, {"secret.txt": b"secret" * 9000}) / "secret.txt"
+    async with TrackerServer(LOCAL, 0) as own, Client(bind=LOCAL) as client:
+        metainfo = make_metainfo(path, private=True, trackers=[[own.url]])
+        await client.seed(metainfo, path)
+        await IndexClient(room.base).publish(metainfo.to_bytes())
+        node = await room.node(2, {"public.txt": b"public"})
+
+        await (await node.fetch("secret.txt")).wait()
+        await until(lambda: room.told(2, "complete"))
+        await until(lambda: (own.store.counts(metainfo.torrent_id) or Counts()).complete == 2)
+
+        assert await room.seeders("public.txt") == 1
+        assert await room.seeders("secret.txt") == 0
+        assert {file.name for file in node.files()} == {"public.txt", "secret.txt"}
+        await room.leave()
 
 
 async def test_a_node_that_leaves_is_no_longer_counted(room: Class) -> None:
