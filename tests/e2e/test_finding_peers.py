@@ -6,6 +6,7 @@ Where the tracker is gone, a third peer that knows one other finds the one that 
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -262,3 +263,33 @@ def test_nothing_is_sent_where_it_is_not_wanted(
     listener.process.line(lambda line: str(here.metainfo(loud).torrent_id) in line)
 
     assert not listener.heard(str(here.metainfo(torrent).torrent_id))
+
+
+@with_namespaces
+@pytest.mark.parametrize("who", ["ours", pytest.param("libtorrent", marks=with_libtorrent)])
+def test_a_node_announces_nothing_and_comes_to_whoever_asks(
+    machines: tuple[Machine, Machine], who: str
+) -> None:
+    here, there = machines
+    listener = Listener(there)
+    torrent = same_torrent(here, there)
+    shared = here.folder / "p1" / NAME
+    shared.parent.mkdir()
+    shared.write_bytes(here.read(f"seeds/{NAME}"))
+    os.utime(shared, (0, 0))  # a node waits for what was just written
+    here.p2pfs("index", "-d", "0", "--json", "--no-mdns").event("ready")
+    node = here.start(sys.executable, "-m", "p2pfs", "node", "--id", "1", "--serve", "--json", **ON)
+    node.event("ready")
+    here.content("loud.bin", SIZE)
+    ours(here, "seed", "-f", here.torrent("seeds/loud.bin", output="loud.torrent"))
+    info_hash = str(here.metainfo("loud.torrent").torrent_id)
+    listener.process.line(lambda line: info_hash in line)
+    assert not listener.heard(str(here.metainfo(torrent).torrent_id))
+
+    if who == "ours":
+        assert ours(there, "download", torrent).wait() == 0
+    else:
+        options = ("--listen", there.address, "--lsd")
+        foreign(there, torrent, "output", *options).event("complete")
+
+    assert there.read(f"output/{NAME}") == here.read(f"seeds/{NAME}")
