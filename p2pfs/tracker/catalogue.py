@@ -67,7 +67,7 @@ class UnknownName(CatalogueError):
     def __init__(self, name: str, near: Sequence[str]) -> None:
         self.near = tuple(near)
         hint = f"; is it one of: {', '.join(near)}?" if near else ""
-        super().__init__(f"nothing called '{name[:_SHOWN]}' is shared here{hint}")
+        super().__init__(f"nothing called {_shown(name)} is shared here{hint}")
 
 
 class AmbiguousName(CatalogueError):
@@ -264,6 +264,12 @@ class Catalogue:
     def matching(self, pattern: str | None = None) -> Sequence[Entry]:
         """Entries in the order of their names, as `NameIndex.matching` has it."""
         return self._index.matching(pattern)
+
+
+def _shown(name: str) -> str:
+    """In quotes, as it is as far as it prints."""
+    short = name[:_SHOWN]
+    return f"'{short}'" if short.isprintable() else ascii(short)
 
 
 def _newest_first(entry: Entry) -> tuple[int, bytes]:

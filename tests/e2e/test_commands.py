@@ -68,6 +68,7 @@ METAINFO: Kinds = {
     "comment": MAYBE_TEXT,
     "created_by": MAYBE_TEXT,
     "creation_date": (int, type(None)),
+    "links": int,
     "files": list,
 }
 VERDICT: Kinds = {
