@@ -59,6 +59,9 @@ IDLE_AFTER: Final = 60.0
 PRESUMED_DEAD: Final = 20.0
 """Seconds of silence after which a new connection of the same peer replaces the old one."""
 
+SETTLED: Final = 1.0
+"""Seconds after which two ends have not dialled each other at the same time: what runs stays."""
+
 
 class ExchangeOwner(Protocol):
     """What an exchange tells the torrent it works for."""
@@ -181,13 +184,16 @@ class Exchange:
         return False
 
     def _settle_duplicate(self, connection: Connection, peer_id: bytes) -> None:
-        """Two ends that dialled each other keep the connection of the end with the greater id."""
+        """Two ends that dial each other at once keep that of the end with the greater id."""
         for peer, other in self.connections.items():
             if peer.peer_id == peer_id:
-                silent_for = self._loop.time() - peer.session.last_received_at
+                now = self._loop.time()
+                silent_for = now - peer.session.last_received_at
                 ours_wins = self.peer_id > peer_id
                 if silent_for < PRESUMED_DEAD and (
-                    connection.outgoing == other.outgoing or connection.outgoing != ours_wins
+                    now - peer.connected_at >= SETTLED
+                    or connection.outgoing == other.outgoing
+                    or connection.outgoing != ours_wins
                 ):
                     raise NetworkError("connected to this peer already")
                 other.close("replaced by the other connection to the same peer")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pfs.formats import extension, wire
 from p2pfs.formats.extension import UT_PEX, ExtendedHandshake
 from p2pfs.formats.ut_pex import WANTS_NOTHING, PexMessage, encode, parse
+from p2pfs.geometry import PeerId
+from p2pfs.net import exchange
 from p2pfs.net.engine import Client, Torrent
 from p2pfs.net.tracker_http import TrackerServer
 from p2pfs.storage.creating import make_metainfo
@@ -85,7 +89,7 @@ async def test_a_downloader_finds_the_seeder_through_another_downloader(
     _, second = await swarm.download(sample, one)
 
     await until(lambda: len(second.peers()) == 2)
-    assert {peer.address for peer in second.peers()} == {f"{LOCAL}:{c.port}" for c in (part, one)}
+    await until(lambda: {peer.listens_at for peer in second.connected} == set(at(part, one)))
 
 
 async def test_a_seeder_tells_a_downloader_of_the_seeders_that_it_left(
@@ -255,7 +259,8 @@ async def test_peers_are_found_by_ipv6(swarm: Swarm, sample: Sample) -> None:
 
     await until(lambda: len(second.peers()) == 2)
     await until(lambda: second.progress().pieces_done == 3)
-    assert {peer.address for peer in second.peers()} == {f"[::1]:{c.port}" for c in (part, one)}
+    both = {("::1", client.port) for client in (part, one)}
+    await until(lambda: {peer.listens_at for peer in second.connected} == both)
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
@@ -271,3 +276,34 @@ async def test_a_client_listens_and_dials_by_both_families(swarm: Swarm, sample:
 
     for path in await done(*by_family):
         assert sample.is_at(path)
+
+
+# -- the same peer at another address
+
+
+def failed(entry: Any) -> bool:
+    return bool(entry.failures)
+
+
+@pytest.mark.parametrize("ids", [(1, 2), (2, 1)], ids=["the one with less", "the one with more"])
+async def test_a_peer_that_is_found_at_another_address_does_not_break_what_runs(
+    swarm: Swarm, sample: Sample, monkeypatch: pytest.MonkeyPatch, ids: tuple[int, int]
+) -> None:
+    """As when local discovery tells its IPv6 address to whoever has it from a tracker."""
+    monkeypatch.setattr(exchange, "SETTLED", 0.0)
+    one, two = [await swarm.client(bind="0.0.0.0") for _ in range(2)]
+    _, seed = await swarm.seed(sample, 0, client=one)
+    leech = await two.download(sample.metainfo, swarm.output())
+    seed.peer_id, leech.peer_id = (PeerId(b"-PF0000-%012d" % number) for number in ids)
+    leech.add_peers(at(one))
+    await until(lambda: leech.progress().pieces_done == 1)
+    (before,) = leech.connected
+
+    for torrent, other in ((leech, one), (seed, two)):
+        alias = ("127.0.0.2", other.port)
+        torrent.called_by(alias)
+        entry = torrent._dialler.book._entries[alias]
+        await until(partial(failed, entry))
+
+    assert list(leech.connected) == [before]
+    assert len(seed.connected) == 1
