@@ -95,7 +95,7 @@ class Client:
         self.web_seeds = web_seeds
         self.private_web_seeds = private_web_seeds
         self.peer_exchange = peer_exchange
-        self._discovers = local_discovery
+        self.local_discovery = local_discovery
         self._local: LocalDiscovery | None = None
         self._rng = random.Random(os.urandom(16))
         self._key = b"%08X" % int.from_bytes(os.urandom(4), "big")
@@ -126,7 +126,7 @@ class Client:
         self.down_limit = DownLimit(self._rates[1])
         self.housekeeper = Housekeeper()
         self._acceptor = Acceptor(self._sockets, self._welcome)
-        if self._discovers:
+        if self.local_discovery:
             from p2pfs.net.local_discovery import LocalDiscovery
 
             self._local = LocalDiscovery(self.addresses, self._heard_locally)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pfs.cli.swarm import _client
 from p2pfs.cli.where import Where, check_url, tracker_base
 from p2pfs.errors import UsageError
 
@@ -59,3 +60,11 @@ def test_a_url_needs_a_host_a_possible_port_and_a_scheme_that_is_asked_for() -> 
     ):
         with pytest.raises(UsageError, match="not a URL such as"):
             check_url(url, ("http",))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_how_peers_are_looked_for_is_up_to_the_user(wanted: bool) -> None:
+    client = _client(Where(None, 9999, 0, None, pex=wanted, lsd=wanted))
+
+    assert client.peer_exchange is wanted
+    assert client.local_discovery is wanted
