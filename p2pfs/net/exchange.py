@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from p2pfs.errors import NetworkError, P2pfsError, StorageError
+from p2pfs.errors import FormatError, NetworkError, P2pfsError, StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.endpoint import pack_host
 from p2pfs.formats.extension import (
@@ -168,7 +168,7 @@ class Exchange:
             outgoing=connection.outgoing,
         )
         self.connections[peer] = connection
-        self.transfer.join(peer, replace(self._introduction, your_ip=pack_host(host)))
+        self.transfer.join(peer, replace(self._introduction, your_ip=_packed(host)))
         self._owner.peer_joined(connection, peer_id)
         self.push_soon()
         return peer
@@ -428,3 +428,11 @@ class _Content:
 
     def failed(self) -> None:
         self._tell(self._number)
+
+
+def _packed(host: str) -> bytes:
+    """The address of a peer, empty when it was dialled by name."""
+    try:
+        return pack_host(host)
+    except FormatError:
+        return b""
