@@ -59,7 +59,7 @@ async def wait_for(session: Any, kind: type) -> Any:
     loop = asyncio.get_running_loop()
     rang = asyncio.Event()
     session.set_alert_notify(lambda: loop.call_soon_threadsafe(rang.set))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while True:
             rang.clear()
             for alert in session.pop_alerts():
