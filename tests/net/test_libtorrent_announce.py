@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,6 +17,8 @@ from p2pfs.net.announce_client import AnnounceClient
 from p2pfs.net.tracker_http import TrackerServer
 
 lt: Any = pytest.importorskip("libtorrent")
+
+T = TypeVar("T")
 
 META = build(
     name="foreign",
@@ -37,8 +39,6 @@ async def start_session() -> AsyncIterator[Callable[[str], Any]]:
         return sessions[-1]
 
     yield start
-    for session in sessions:
-        session.set_alert_notify(lambda: None)
     await asyncio.to_thread(sessions.clear)  # its end waits for answers to its last announces
 
 
@@ -54,19 +54,24 @@ SETTINGS = {
 }
 
 
-async def wait_for(session: Any, kind: type) -> Any:
-    """The next alert of this kind; libtorrent tells from its own thread that there are any."""
-    loop = asyncio.get_running_loop()
-    rang = asyncio.Event()
-    session.set_alert_notify(lambda: loop.call_soon_threadsafe(rang.set))
-    async with asyncio.timeout(90):
-        while True:
-            rang.clear()
+async def wait_for(
+    session: Any, kind: type, read: Callable[[Any], T], *, count: int = 1
+) -> list[T]:
+    """What is read from the next alerts of this kind, as many as asked for.
+
+    libtorrent gives alerts in batches, once, and takes them back with the next one: each is read
+    at once and none is left for a later call. It is asked from a thread, because a callback of
+    its own waits for Python while it holds the lock that Python's calls wait for.
+    """
+    found: list[T] = []
+    async with asyncio.timeout(60):
+        while len(found) < count:
+            await asyncio.to_thread(session.wait_for_alert, 1000)
             for alert in session.pop_alerts():
                 assert not isinstance(alert, lt.tracker_error_alert), alert.message()
                 if isinstance(alert, kind):
-                    return alert
-            await rang.wait()
+                    found.append(read(alert))
+    return found
 
 
 def add(session: Any, url: str, folder: Path) -> Any:
@@ -118,10 +123,10 @@ async def test_libtorrent_announces_to_our_tracker_and_gets_our_peers(
 
         session = start_session(host)
         handle = add(session, url, tmp_path)
-        reply = await wait_for(session, lt.tracker_reply_alert)
+        [num_peers] = await wait_for(session, lt.tracker_reply_alert, lambda reply: reply.num_peers)
         seen = await AnnounceClient().announce(url, OURS)
 
-        assert reply.num_peers == 1
+        assert num_peers == 1
         assert [peer.port for peer in seen.peers] == [session.listen_port()]
         assert [peer.host for peer in seen.peers] == [host.strip("[]")]
         assert (seen.complete, seen.incomplete) == (1, 1)
@@ -141,12 +146,14 @@ async def test_libtorrent_scrapes_our_tracker(
         session = start_session("127.0.0.1")
         session.apply_settings({"ssrf_mitigation": False})  # else it scrapes nobody on loopback
         handle = add(session, url, tmp_path)
-        await wait_for(session, lt.tracker_reply_alert)
+        await wait_for(session, lt.tracker_reply_alert, repr)
 
         handle.scrape_tracker()
-        scraped = await wait_for(session, lt.scrape_reply_alert)
+        counts = await wait_for(
+            session, lt.scrape_reply_alert, lambda reply: (reply.complete, reply.incomplete)
+        )
 
-        assert (scraped.complete, scraped.incomplete) == (1, 1)
+        assert counts == [(1, 1)]
 
 
 async def test_libtorrent_is_one_peer_whether_it_announces_by_http_or_udp(
@@ -161,7 +168,7 @@ async def test_libtorrent_is_one_peer_whether_it_announces_by_http_or_udp(
         params.trackers = urls
         params.save_path = str(tmp_path)
         session.add_torrent(params)
-        told = {(await wait_for(session, lt.tracker_reply_alert)).url for _ in range(2)}
+        told = await wait_for(session, lt.tracker_reply_alert, lambda reply: reply.url, count=2)
 
-        assert told == set(urls)
+        assert sorted(told) == sorted(urls)
         assert (await AnnounceClient().announce(urls[1], OURS)).incomplete == 1
