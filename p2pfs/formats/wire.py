@@ -17,6 +17,7 @@ from p2pfs.geometry import BLOCK_LENGTH, BlockRequest
 
 __all__ = [
     "HANDSHAKE_LENGTH",
+    "AllowedFast",
     "Bitfield",
     "Block",
     "Cancel",
@@ -25,20 +26,26 @@ __all__ = [
     "Extended",
     "Handshake",
     "Have",
+    "HaveAll",
+    "HaveNone",
     "Interested",
     "KeepAlive",
     "Message",
     "NotInterested",
     "Port",
+    "Reject",
     "Request",
+    "Suggest",
     "Unchoke",
     "block_header",
     "decode_handshake",
+    "encode_allowed_fast",
     "encode_bitfield",
     "encode_cancels",
     "encode_extended",
     "encode_handshake",
     "encode_have",
+    "encode_rejects",
     "encode_requests",
 ]
 
@@ -55,6 +62,11 @@ ID_REQUEST: Final = 6
 ID_PIECE: Final = 7
 ID_CANCEL: Final = 8
 ID_PORT: Final = 9  # BEP 5
+ID_SUGGEST: Final = 13  # BEP 6, as the next four
+ID_HAVE_ALL: Final = 14
+ID_HAVE_NONE: Final = 15
+ID_REJECT: Final = 16
+ID_ALLOWED_FAST: Final = 17
 ID_EXTENDED: Final = 20  # BEP 10
 
 MAX_EXTENDED: Final = 64 * 1024
@@ -65,6 +77,8 @@ CHOKE: Final = b"\0\0\0\1\0"
 UNCHOKE: Final = b"\0\0\0\1\1"
 INTERESTED: Final = b"\0\0\0\1\2"
 NOT_INTERESTED: Final = b"\0\0\0\1\3"
+HAVE_ALL: Final = b"\0\0\0\1\x0e"
+HAVE_NONE: Final = b"\0\0\0\1\x0f"
 
 _FIXED: Final[dict[int, int]] = {
     ID_CHOKE: 1,
@@ -76,6 +90,13 @@ _FIXED: Final[dict[int, int]] = {
     ID_CANCEL: 13,
     ID_PORT: 3,
 }
+_FIXED_FAST: Final = _FIXED | {
+    ID_SUGGEST: 5,
+    ID_HAVE_ALL: 1,
+    ID_HAVE_NONE: 1,
+    ID_REJECT: 13,
+    ID_ALLOWED_FAST: 5,
+}
 
 _LENGTH = struct.Struct(">I")
 _HEAD = struct.Struct(">IB")
@@ -86,8 +107,8 @@ _TRIPLE = struct.Struct(">III")
 _REQUEST = struct.Struct(">IBIII")
 
 
-EXTENSIONS: Final = bytes((0, 0, 0, 0, 0, 0x10, 0, 0))
-"""Reserved bytes of a client that speaks the extension protocol (BEP 10)."""
+EXTENSIONS: Final = bytes((0, 0, 0, 0, 0, 0x10, 0, 0x04))
+"""Reserved bytes of a client that speaks the extension protocol (BEP 10) and BEP 6."""
 
 
 class Handshake(NamedTuple):
@@ -101,6 +122,11 @@ class Handshake(NamedTuple):
     def extended(self) -> bool:
         """Whether the sender speaks the extension protocol."""
         return bool(self.reserved[5] & 0x10)
+
+    @property
+    def fast(self) -> bool:
+        """Whether the sender speaks the fast extension."""
+        return bool(self.reserved[7] & 0x04)
 
 
 def encode_handshake(handshake: Handshake) -> bytes:
@@ -153,7 +179,33 @@ class Bitfield(NamedTuple):
     data: bytes
 
 
+class HaveAll(NamedTuple):
+    """Instead of a bitfield (BEP 6)."""
+
+
+class HaveNone(NamedTuple):
+    """Instead of a bitfield (BEP 6)."""
+
+
+class Suggest(NamedTuple):
+    """The sender would like to be asked for `piece` (BEP 6)."""
+
+    piece: int
+
+
+class AllowedFast(NamedTuple):
+    """`piece` may be asked for while the sender chokes, if it has it (BEP 6)."""
+
+    piece: int
+
+
 class Request(NamedTuple):
+    block: BlockRequest
+
+
+class Reject(NamedTuple):
+    """The sender will not answer this request (BEP 6)."""
+
     block: BlockRequest
 
 
@@ -187,8 +239,13 @@ Message = (
     | Interested
     | NotInterested
     | Have
+    | HaveAll
+    | HaveNone
     | Bitfield
+    | Suggest
+    | AllowedFast
     | Request
+    | Reject
     | Cancel
     | Block
     | Port
@@ -200,6 +257,8 @@ _SIMPLE: Final[dict[int, Message]] = {
     ID_UNCHOKE: Unchoke(),
     ID_INTERESTED: Interested(),
     ID_NOT_INTERESTED: NotInterested(),
+    ID_HAVE_ALL: HaveAll(),
+    ID_HAVE_NONE: HaveNone(),
 }
 _KEEP_ALIVE: Final = KeepAlive()
 
@@ -224,6 +283,17 @@ def encode_cancels(blocks: Iterable[BlockRequest]) -> bytes:
     return b"".join([pack(13, ID_CANCEL, *block) for block in blocks])
 
 
+def encode_rejects(blocks: Iterable[BlockRequest]) -> bytes:
+    """Rejects of all of `blocks`, back to back (BEP 6)."""
+    pack = _REQUEST.pack
+    return b"".join([pack(13, ID_REJECT, *block) for block in blocks])
+
+
+def encode_allowed_fast(pieces: Iterable[int]) -> bytes:
+    """Leave to ask for all of `pieces` while choked, back to back (BEP 6)."""
+    return b"".join([_HAVE.pack(5, ID_ALLOWED_FAST, piece) for piece in pieces])
+
+
 def encode_extended(number: int, payload: bytes) -> bytes:
     """An extended message under the receiver's `number` (BEP 10)."""
     return _HEAD.pack(2 + len(payload), ID_EXTENDED) + bytes((number,)) + payload
@@ -238,11 +308,14 @@ class Decoder:
     """Bytes in, messages out, in any cut.
 
     `bitfield_length` is ceil(pieces / 8); `max_block` the longest block accepted, in bytes,
-    which may be raised when the peers agree on more.
+    which may be raised when the peers agree on more; `fast`: both speak the fast extension.
     """
 
-    def __init__(self, bitfield_length: int, max_block: int = BLOCK_LENGTH) -> None:
+    def __init__(
+        self, bitfield_length: int, max_block: int = BLOCK_LENGTH, *, fast: bool = False
+    ) -> None:
         self._bitfield_length = bitfield_length
+        self._fixed = _FIXED_FAST if fast else _FIXED
         self.max_block = max_block
         self.error: WireError | None = None
         """The breach that ended the stream; nothing is decoded after it."""
@@ -340,7 +413,7 @@ class Decoder:
         return 4 + int(length)
 
     def _check(self, length: int, kind: int) -> None:
-        fixed = _FIXED.get(kind)
+        fixed = self._fixed.get(kind)
         if fixed is not None:
             allowed = length == fixed
         elif kind == ID_PIECE:
@@ -373,6 +446,12 @@ class Decoder:
             return Cancel(BlockRequest(*_TRIPLE.unpack_from(view, 5)))
         if kind == ID_BITFIELD:
             return Bitfield(bytes(view[5:]))
+        if kind == ID_REJECT:
+            return Reject(BlockRequest(*_TRIPLE.unpack_from(view, 5)))
+        if kind == ID_SUGGEST:
+            return Suggest(_INDEX.unpack_from(view, 5)[0])
+        if kind == ID_ALLOWED_FAST:
+            return AllowedFast(_INDEX.unpack_from(view, 5)[0])
         if kind == ID_PORT:
             return Port(int.from_bytes(view[5:7], "big"))
         return Extended(view[5], bytes(view[6:]))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pfs.errors import FormatError, NetworkError, P2pfsError, StorageError
+from p2pfs.formats.allowed_fast import allowed_fast_set
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.endpoint import pack_host
 from p2pfs.formats.extension import (
@@ -52,6 +53,9 @@ MAX_UNREAD: Final = 4 * SEND_AHEAD
 """Bytes queued on a stream that no peer who reads leaves lying."""
 
 MAX_PEERS: Final = 400
+
+MAX_TAKEN_BACK: Final = 256
+"""Lost pieces of which peers are told one by one."""
 
 IDLE_AFTER: Final = 60.0
 """Seconds in which a peer should have exchanged something, when others want its place."""
@@ -160,15 +164,17 @@ class Exchange:
         if self._closed or (len(self.connections) >= MAX_PEERS and not self._make_room(now)):
             raise NetworkError("no more connections for this torrent")
         self._settle_duplicate(connection, peer_id)
+        your_ip = packed_host(host)
         peer = Peer(
-            Session(self._geometry, now, extended=handshake.extended),
+            Session(self._geometry, now, extended=handshake.extended, fast=handshake.fast),
             connection.address,
             peer_id,
             now,
             outgoing=connection.outgoing,
+            fast_set=allowed_fast_set(your_ip, self.info_hash, self._geometry.piece_count),
         )
         self.connections[peer] = connection
-        self.transfer.join(peer, replace(self._introduction, your_ip=_packed(host)))
+        self.transfer.join(peer, replace(self._introduction, your_ip=your_ip))
         self._owner.peer_joined(connection, peer_id)
         self.push_soon()
         return peer
@@ -215,12 +221,24 @@ class Exchange:
             self.transfer.verified(piece, [], self._loop.time())
         self.settle()
 
-    def lost(self, pieces: Iterable[int]) -> None:
-        """Pieces that are not what they were: peers come back to hear what is left."""
+    def lost(self, pieces: Collection[int]) -> None:
+        """Pieces that are not what they were.
+
+        Peers that can be told stay; the others come back to hear what is left, and so do
+        those to whom something is on its way, which may be of those pieces.
+        """
+        told = {
+            peer
+            for peer, connection in self.connections.items()
+            if DONT_HAVE in peer.session.peer_extensions
+            and not peer.session.has_data_to_send
+            and not connection.stream.queued
+        }
         for piece in pieces:
             self.transfer.lost(piece)
-        for connection in list(self.connections.values()):
-            connection.close("content changed under us")
+        for peer, connection in list(self.connections.items()):
+            if peer not in told or len(pieces) > MAX_TAKEN_BACK:
+                connection.close("content changed under us")
         self.settle()
 
     def received(self, connection: Connection, data: memoryview) -> None:
@@ -406,6 +424,14 @@ class Exchange:
         await self._writer.close()
 
 
+def packed_host(host: str) -> bytes:
+    """The raw bytes of an address; none of a name that was dialled."""
+    try:
+        return pack_host(host)
+    except FormatError:
+        return b""
+
+
 class _Content:
     """One content file as a stream wants it."""
 
@@ -428,11 +454,3 @@ class _Content:
 
     def failed(self) -> None:
         self._tell(self._number)
-
-
-def _packed(host: str) -> bytes:
-    """The address of a peer, empty when it was dialled by name."""
-    try:
-        return pack_host(host)
-    except FormatError:
-        return b""

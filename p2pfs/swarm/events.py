@@ -24,6 +24,7 @@ __all__ = [
     "PeerExtended",
     "PeerHave",
     "PeerLost",
+    "PeerRejected",
     "PeerUnchoked",
     "PeerUploadOnly",
 ]
@@ -43,13 +44,19 @@ class PeerLost(NamedTuple):
 
 
 class PeerBitfield(NamedTuple):
-    """The peer said which pieces it has, `has`; each `PeerHave` after it adds one."""
+    """The peer said which pieces it has, `has`; each `PeerHave` after it adds one.
+
+    Also for the shorter words of the fast extension (BEP 6): all, or none.
+    """
 
     has: Bitfield
 
 
 class PeerChoked(NamedTuple):
-    """The peer will not answer `lost` any more (BEP 3: choking discards requests)."""
+    """The peer will not answer `lost` any more (BEP 3: choking discards requests).
+
+    With the fast extension nothing is lost by that: each request is answered or rejected.
+    """
 
     lost: tuple[BlockRequest, ...]
 
@@ -79,6 +86,12 @@ class Extended(NamedTuple):
 
 class InterestChanged(NamedTuple):
     interested: bool
+
+
+class PeerRejected(NamedTuple):
+    """The peer will not answer this request (BEP 6), which was outstanding."""
+
+    block: BlockRequest
 
 
 class BlockRequested(NamedTuple):
@@ -114,6 +127,7 @@ Event = (
     | PeerBitfield
     | PeerChoked
     | PeerUnchoked
+    | PeerRejected
     | PeerExtended
     | PeerUploadOnly
     | Extended

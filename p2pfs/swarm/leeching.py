@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Final
 
+from p2pfs.formats.allowed_fast import ALLOWED_FAST
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in
 from p2pfs.swarm.blame import Blame
@@ -21,14 +23,24 @@ from p2pfs.swarm.web_seed import WebSeed
 
 __all__ = ["Leeching", "is_slower"]
 
-GIVE_UP_AFTER = 60.0
+GIVE_UP_AFTER: Final = 60.0
 """Seconds without a block after which a snubbed peer is asked for another one."""
 
-RETRY_AFTER = 0.25
+RETRY_AFTER: Final = 0.25
 """Seconds between two searches for end-game blocks at one peer that has room."""
 
-MUCH_SLOWER = 2.0
+MUCH_SLOWER: Final = 2.0
 """How many times longer a peer must take before another is asked for what it owes."""
+
+
+REST_AFTER_REJECT: Final = 1.0
+"""Seconds for which a peer that rejected a request without choking is asked for nothing."""
+
+REFUSED_FOR: Final = 10.0
+"""Seconds for which it is not asked for the piece that it rejected."""
+
+PATIENCE: Final = 5.0
+"""Seconds before a peer that chokes is asked for the pieces that it allows nevertheless."""
 
 
 class Leeching:
@@ -44,6 +56,7 @@ class Leeching:
         self.wasted = 0
         self.hash_failures = 0
         self._geometry = geometry
+        self._have = have  # kept up to date by the transfer
         self._blame = Blame()
         self._suspects: set[Source] = set()
         self._peers: list[Peer] = []
@@ -96,6 +109,15 @@ class Leeching:
     def choked(self, peer: Peer, lost: Sequence[BlockRequest]) -> None:
         self.release(peer, lost)
 
+    def refused(self, peer: Peer, block: BlockRequest, now: float) -> None:
+        """`peer` rejected a request: others are asked at once, and it a little later."""
+        self.release(peer, (block,))
+        session = peer.session
+        if not session.peer_choking and session.peer_has[block.piece]:
+            peer.refused[block.piece] = now + REFUSED_FOR
+            peer.rests_until = now + REST_AFTER_REJECT
+            peer.pipeline.refused()
+
     def release(self, source: Source, blocks: Sequence[BlockRequest]) -> None:
         """`source` will not deliver `blocks`: they are for others."""
         self.picker.released(source, blocks)
@@ -108,13 +130,17 @@ class Leeching:
     def top_up(self, peer: Peer, now: float) -> None:
         """Send the peer as many requests as its pipeline has room for."""
         session = peer.session
-        if session.peer_choking or not peer.interesting or self.suspended:
+        if not peer.interesting or self.suspended or now < peer.rests_until:
             return
+        has: Bitfield | None = session.peer_has
+        if session.peer_choking:
+            has = self._allowed(peer, now) if session.allowed else None
+        elif peer.refused:
+            has = self._not_refused(peer, now)
         pipeline = peer.pipeline
         room = pipeline.room(session.owed)
-        if room <= 0:
+        if has is None or room <= 0:
             return
-        has = session.peer_has
         run = min(pipeline.run, session.run_length // BLOCK_LENGTH)
         alone = peer in self._suspects
         blocks = self.picker.pick(peer, has, room, now, run=run, alone=alone)
@@ -135,6 +161,24 @@ class Leeching:
             blocks += again
         if blocks:
             session.request(blocks, now)
+
+    def _allowed(self, peer: Peer, now: float) -> Bitfield | None:
+        """What may be asked of `peer` while it chokes, if we are in need of that to start.
+
+        Where somebody else serves us rare pieces are of more use: newcomers of one network
+        are all allowed the same ones.
+        """
+        session = peer.session
+        if now - peer.connected_at < PATIENCE or self._have.count >= ALLOWED_FAST:
+            return None
+        if any(other.interesting and not other.session.peer_choking for other in self._peers):
+            return None
+        pieces = [p for p in session.allowed if session.peer_has[p] and self.picker.is_needed(p)]
+        return Bitfield.of(self._geometry.piece_count, pieces) if pieces else None
+
+    def _not_refused(self, peer: Peer, now: float) -> Bitfield:
+        peer.refused = {piece: until for piece, until in peer.refused.items() if until > now}
+        return peer.session.peer_has - Bitfield.of(self._geometry.piece_count, peer.refused)
 
     def refill(self, now: float) -> None:
         """Give blocks that became free to whoever has room."""

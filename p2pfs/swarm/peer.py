@@ -5,6 +5,8 @@ Invariant: a `Peer` lives exactly as long as its connection; it is compared by i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from p2pfs.formats.peer_id import client_name
 from p2pfs.swarm.pipeline import Pipeline
 from p2pfs.swarm.rates import RateMeter
@@ -23,12 +25,15 @@ class Peer:
         "client",
         "connected_at",
         "down",
+        "fast_set",
         "interesting",
         "joined_complete",
         "listens_at",
         "outgoing",
         "peer_id",
         "pipeline",
+        "refused",
+        "rests_until",
         "retry_at",
         "session",
         "took_at",
@@ -45,11 +50,14 @@ class Peer:
         now: float,
         *,
         outgoing: bool = False,
+        fast_set: Sequence[int] = (),
     ) -> None:
         self.session = session
         self.address = address
         self.peer_id = peer_id
         self.outgoing = outgoing
+        self.fast_set = fast_set
+        """Pieces that it may be granted while it is choked (BEP 6)."""
         self.client = client_name(peer_id)
         """What it calls itself; untrusted text."""
         self.listens_at: tuple[str, int] | None = address if outgoing else None
@@ -67,6 +75,10 @@ class Peer:
         """Pieces it has that we need."""
         self.joined_complete = False
         """Whether it is counted as having everything since it said so."""
+        self.refused: dict[int, float] = {}
+        """Pieces of which it rejected a request, and until when it is not asked for them."""
+        self.rests_until = 0.0
+        """Before this time it is asked for nothing: it has just rejected something."""
         self.retry_at = 0.0
         """Before this time no further end-game requests are looked for."""
 

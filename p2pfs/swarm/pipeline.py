@@ -59,6 +59,10 @@ class Pipeline:
         elif waited > SHRINK_ABOVE:
             self._depth = max(self._least, self._depth - blocks)
 
+    def refused(self) -> None:
+        """A request was rejected though the peer does not choke: it was asked for too much."""
+        self._depth = max(self._least, self._depth // 2)
+
     def room(self, outstanding: int) -> int:
         """How many blocks to ask for now; 0 until a quarter of the window is free (batching)."""
         depth = self.depth

@@ -1,14 +1,17 @@
 """The upload side of one torrent: who may ask, and which request is answered next.
 
-Invariant: a block goes out only to an unchoked peer, for a piece that is verified; a
-choked peer has no requests queued.
+Invariant: a block goes out only for a piece that is verified, and only to a peer that is
+unchoked or was granted the piece; a choked peer has no other requests queued. A peer that
+speaks the fast extension gets one answer to each request: the block, or a reject (BEP 6).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Final
 
+from p2pfs.formats.allowed_fast import ALLOWED_FAST
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BlockRequest
 from p2pfs.swarm.choker import RECHOKE_EVERY, Candidate, Choker
@@ -16,6 +19,9 @@ from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.seeding import Ready, ServeOrder
 
 __all__ = ["Serving"]
+
+LARGE_ENOUGH: Final = 10 * ALLOWED_FAST
+"""Pieces of a torrent of which some are given away to the choked."""
 
 
 class Serving:
@@ -36,6 +42,11 @@ class Serving:
     def joined(self, peer: Peer) -> None:
         self._peers.append(peer)
 
+    def greeted(self, peer: Peer) -> None:
+        """It is known what the peer has: whoever starts may take some pieces at once."""
+        if len(self._have) >= LARGE_ENOUGH and peer.session.peer_has.count < ALLOWED_FAST:
+            peer.session.grant(peer.fast_set)
+
     def left(self, peer: Peer) -> None:
         self._peers.remove(peer)
         peer.uploads.clear()
@@ -46,7 +57,7 @@ class Serving:
     def interest_changed(self, peer: Peer) -> None:
         """A slot falls free, or is asked for: given away at the next `tick`."""
         if not peer.session.peer_interested:
-            peer.uploads.clear()
+            peer.session.reject(peer.uploads.clear())
         elif not peer.session.am_choking and self._served() > self._slots:
             self._choke(peer)  # unchoked while that cost nothing
         self._fill = True
@@ -57,14 +68,17 @@ class Serving:
 
     def _choke(self, peer: Peer) -> None:
         peer.session.choke()
-        peer.uploads.clear()
+        peer.session.reject(peer.uploads.clear(keep=peer.session.granted))
 
     def requested(self, peer: Peer, block: BlockRequest) -> None:
-        if self._have[block.piece] and not peer.session.am_choking:
-            peer.uploads.add(block)
+        session, piece = peer.session, block.piece
+        may_ask = not session.am_choking or piece in session.granted
+        if not (may_ask and self._have[piece] and peer.uploads.add(block)):
+            session.reject((block,))
 
     def cancelled(self, peer: Peer, block: BlockRequest) -> None:
-        peer.uploads.cancel(block)
+        if peer.uploads.cancel(block):
+            peer.session.reject((block,))
 
     def serve(self, peer: Peer, ready: Ready) -> int:
         """Send one block to `peer`: the bytes it takes, 0 when there is none to send now."""
@@ -100,7 +114,7 @@ class Serving:
     def lost(self, piece: int) -> None:
         """`piece` is not had any more: nobody is sent any of it."""
         for peer in self._peers:
-            peer.uploads.drop(piece)
+            peer.session.reject(peer.uploads.drop(piece))
 
     def tick(self, now: float, *, seeding: bool) -> None:
         """Rechoke when it is due; between that only give free slots away."""

@@ -7,7 +7,7 @@ reported as `requested` only for the exact (piece, begin, length) that was asked
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -29,6 +29,7 @@ from p2pfs.swarm.events import (
     PeerExtended,
     PeerHave,
     PeerLost,
+    PeerRejected,
     PeerUnchoked,
     PeerUploadOnly,
 )
@@ -50,6 +51,13 @@ INTRODUCTIONS: Final = 8
 STRIKES: Final = 64
 """Harmless breaches (unasked blocks, requests that cannot be served) borne before closing."""
 
+MAX_REFUSED: Final = 4096
+"""Requests of a choked peer that are rejected until it has been unchoked again (BEP 6): what
+it had on the way when it was choked, and a good deal more."""
+
+MAX_ALLOWED: Final = 64
+"""Pieces that a peer allows us while it chokes, of which we take notice."""
+
 
 _UNCHOKED: Final = PeerUnchoked()
 
@@ -57,12 +65,15 @@ _UNCHOKED: Final = PeerUnchoked()
 class Session:
     """Created when both handshakes are through; `now` is in monotonic seconds.
 
-    `extended`: both ends speak the extension protocol.
+    `extended`: both ends speak the extension protocol; `fast`: the fast extension (BEP 6).
     """
 
-    def __init__(self, geometry: Geometry, now: float, *, extended: bool = False) -> None:
+    def __init__(
+        self, geometry: Geometry, now: float, *, extended: bool = False, fast: bool = False
+    ) -> None:
         self.geometry = geometry
         self.extended = extended
+        self.fast = fast
         self.peer_has = Bitfield(geometry.piece_count)
         self.am_choking = True
         self.am_interested = False
@@ -72,6 +83,10 @@ class Session:
         """Requests sent and not yet answered, and when each was sent."""
         self.owed = 0
         """Blocks of 16 KiB in `outstanding`."""
+        self.allowed: set[int] = set()
+        """Pieces that the peer lets us ask for while it chokes; it need not have them."""
+        self.granted: dict[int, int] = {}
+        """Pieces that the peer may ask for while we choke: how many more blocks of each."""
         self.introduction = ExtendedHandshake()
         """What the peer has said of itself so far (BEP 10)."""
         self.run_length = BLOCK_LENGTH
@@ -79,13 +94,16 @@ class Session:
         self.last_received_at = now
         self.last_block_at = now
         self._last_sent_at = now
-        self._decoder = wire.Decoder((geometry.piece_count + 7) // 8)
+        self._decoder = wire.Decoder((geometry.piece_count + 7) // 8, fast=fast)
         self._out: list[bytes | BlockRequest] = []
+        self._rejected: list[BlockRequest] = []  # to be told after all that is in `_out`
+        self._refused = 0  # requests rejected since we choked
         self._taken_back: dict[BlockRequest, None] = {}
+        self._forgotten = 0  # requests taken back that are not in there any more
         self._strikes = 0
         self._introductions = 0
         self._offered: dict[int, bytes] = {}  # what we said we understand, by our ids
-        self._bitfield_allowed = True
+        self._field_due = True  # nothing came yet that has to follow the bitfield
         self._breached = False
 
     def receive_data(self, data: bytes | memoryview, now: float) -> list[Event]:
@@ -124,13 +142,8 @@ class Session:
             self._strike("blocks that nobody asked for")
 
     def _receive(self, message: wire.Message) -> Event | None:
-        if isinstance(message, wire.Bitfield):
-            return self._receive_bitfield(message)
-        if isinstance(message, wire.KeepAlive):
-            return None
-        if isinstance(message, wire.Extended):  # may come before the bitfield
-            return self._receive_extended(message)
-        self._bitfield_allowed = False
+        if self._field_due:
+            return self._receive_early(message)
         match message:
             case wire.Request(block):
                 return self._receive_request(block)
@@ -143,7 +156,7 @@ class Session:
                 return _UNCHOKED if was_choking else None
             case wire.Choke():
                 self.peer_choking = True
-                lost = tuple(self.outstanding)
+                lost = () if self.fast else tuple(self.outstanding)
                 self._forget(lost)
                 return PeerChoked(lost)
             case wire.Interested() | wire.NotInterested():
@@ -154,17 +167,62 @@ class Session:
                 return InterestChanged(interested)
             case wire.Cancel(block):
                 return BlockCancelled(block)
+            case wire.Reject(block):
+                return self._receive_reject(block)
+            case wire.AllowedFast(piece) | wire.Suggest(piece):
+                self._receive_advice(piece, allowed=isinstance(message, wire.AllowedFast))
+                return None
+            case wire.Extended():
+                return self._receive_extended(message)
+            case wire.Bitfield() | wire.HaveAll() | wire.HaveNone():
+                raise WireError("a bitfield that is not the first message")
             case _:
                 return None
 
-    def _receive_bitfield(self, message: wire.Bitfield) -> Event:
-        if not self._bitfield_allowed:
-            raise WireError("a bitfield that is not the first message")
-        self._bitfield_allowed = False
-        self.peer_has = Bitfield.from_bytes(message.data, self.geometry.piece_count)
-        if self.peer_has.spare_bits_were_set:
-            self._strike("a bitfield with spare bits set")
+    def _receive_early(self, message: wire.Message) -> Event | None:
+        """A message before it is known what the peer has, or may be taken for nothing."""
+        match message:
+            case wire.KeepAlive() | wire.Port():
+                return None
+            case wire.Extended():
+                return self._receive_extended(message)
+            case wire.Bitfield(data):
+                self.peer_has = Bitfield.from_bytes(data, self.geometry.piece_count)
+                if self.peer_has.spare_bits_were_set:
+                    self._strike("a bitfield with spare bits set")
+            case wire.HaveAll():
+                self.peer_has = Bitfield.full(self.geometry.piece_count)
+            case wire.HaveNone():
+                pass
+            case _:
+                if self.fast:
+                    raise WireError("the first message has to say what the peer has")
+                self._field_due = False
+                return self._receive(message)
+        self._field_due = False
         return PeerBitfield(self.peer_has.copy())
+
+    def _receive_reject(self, block: BlockRequest) -> Event | None:
+        """Each request gets one answer, so what was taken back is answered before what was not."""
+        if block in self._taken_back:
+            del self._taken_back[block]
+            return None
+        if self.outstanding.pop(block, None) is not None:
+            self.owed -= blocks_in(block)
+            if self.peer_choking:
+                self.allowed.discard(block.piece)
+            return PeerRejected(block)
+        if not self._forgotten:
+            raise WireError("a reject of what was not asked for")
+        self._forgotten -= 1
+        return None
+
+    def _receive_advice(self, piece: int, *, allowed: bool) -> None:
+        """Allowed fast, or a suggestion, which changes nothing."""
+        if piece >= self.geometry.piece_count:
+            self._strike("pieces allowed or suggested that do not exist")
+        elif allowed and len(self.allowed) < MAX_ALLOWED:
+            self.allowed.add(piece)
 
     def _receive_extended(self, message: wire.Extended) -> Event | None:
         if not self.extended:
@@ -200,8 +258,10 @@ class Session:
             return None
         if not self.peer_has.discard(piece):
             return None
-        lost = tuple(block for block in self.outstanding if block.piece == piece)
-        self._forget(lost)
+        lost: tuple[BlockRequest, ...] = ()
+        if not self.fast:
+            lost = tuple(block for block in self.outstanding if block.piece == piece)
+            self._forget(lost)
         return PeerLost(piece, lost)
 
     def _receive_upload_only(self, payload: bytes) -> Event | None:
@@ -213,11 +273,24 @@ class Session:
 
     def _receive_request(self, block: BlockRequest) -> Event | None:
         if block.length > self.run_length or not self.geometry.contains(block):
+            self.reject((block,))
             self._strike("requests that no torrent of this size can answer")
             return None
-        if self.am_choking:
+        if self.am_choking and not self._use_grant(block):
+            self._refused += self.fast
+            if self._refused > MAX_REFUSED:
+                raise WireError("too many requests while choked")
+            self.reject((block,))
             return None
         return BlockRequested(block)
+
+    def _use_grant(self, block: BlockRequest) -> bool:
+        """Whether `block` may be asked for although we choke, and that it was."""
+        left = self.granted.get(block.piece, 0) - blocks_in(block)
+        if left < 0:
+            return False
+        self.granted[block.piece] = left
+        return True
 
     def _strike(self, what: str) -> None:
         self._strikes += 1
@@ -227,16 +300,26 @@ class Session:
     def data_to_send(self) -> list[bytes | BlockRequest]:
         """What is to go out, in order: raw bytes, and blocks whose content follows there."""
         out, self._out = self._out, []
+        if self._rejected:
+            out.append(wire.encode_rejects(self._rejected))
+            self._rejected.clear()
         return out
 
     @property
     def has_data_to_send(self) -> bool:
-        return bool(self._out)
+        return bool(self._out or self._rejected)
 
     def send_bitfield(self, have: Bitfield) -> None:
-        """Only as the first message; an empty bitfield need not be sent (BEP 3)."""
-        if have.count:
+        """Only as the first message; all or none are said in short where that is understood.
+
+        Without the fast extension an empty bitfield need not be sent (BEP 3).
+        """
+        if self.fast and have.complete:
+            self._out.append(wire.HAVE_ALL)
+        elif have.count:
             self._out.append(wire.encode_bitfield(have.to_bytes()))
+        elif self.fast:
+            self._out.append(wire.HAVE_NONE)
 
     def send_extended_handshake(self, handshake: ExtendedHandshake) -> None:
         """Say what we are; nothing is sent to a peer without the extension protocol."""
@@ -274,12 +357,24 @@ class Session:
     def choke(self) -> None:
         if not self.am_choking:
             self.am_choking = True
+            self._refused = 0
             self._out.append(wire.CHOKE)
 
     def unchoke(self) -> None:
         if self.am_choking:
             self.am_choking = False
             self._out.append(wire.UNCHOKE)
+
+    def grant(self, pieces: Sequence[int]) -> None:
+        """Let the peer ask for each block of `pieces` twice while we choke (BEP 6)."""
+        if self.fast and pieces:
+            self.granted = {piece: 2 * self.geometry.block_count(piece) for piece in pieces}
+            self._out.append(wire.encode_allowed_fast(self.granted))
+
+    def reject(self, blocks: Iterable[BlockRequest]) -> None:
+        """Requests of the peer that are not going to be answered; it hears of that if it can."""
+        if self.fast:
+            self._rejected += blocks
 
     def set_interested(self, interested: bool) -> None:
         if interested != self.am_interested:
@@ -312,6 +407,7 @@ class Session:
         taken_back.update(dict.fromkeys(blocks))
         while len(taken_back) > TAKEN_BACK:
             del taken_back[next(iter(taken_back))]
+            self._forgotten += 1
 
     def send_block(self, block: BlockRequest) -> None:
         self._out.append(wire.block_header(block))
@@ -321,7 +417,7 @@ class Session:
         """Keep-alives and the silence limit; raises `WireError` when the peer is gone."""
         if now - self.last_received_at >= SILENCE_LIMIT:
             raise WireError(f"silent for {SILENCE_LIMIT:.0f} s")
-        if self._out:
+        if self.has_data_to_send:
             return
         if now - self._last_sent_at >= KEEP_ALIVE_AFTER:
             self._out.append(wire.KEEP_ALIVE)

@@ -29,6 +29,7 @@ from p2pfs.swarm.events import (
     PeerExtended,
     PeerHave,
     PeerLost,
+    PeerRejected,
     PeerUnchoked,
     PeerUploadOnly,
 )
@@ -100,9 +101,12 @@ class Transfer:
                 serving.cancelled(peer, event.block)
             elif isinstance(event, PeerBitfield):
                 leeching.bitfield(peer, event.has)
+                serving.greeted(peer)
                 self._close_if_redundant(peer)
             elif isinstance(event, PeerChoked):
                 leeching.choked(peer, event.lost)
+            elif isinstance(event, PeerRejected):
+                leeching.refused(peer, event.block, now)
             elif isinstance(event, InterestChanged):
                 serving.interest_changed(peer)
             elif isinstance(event, PeerExtended):

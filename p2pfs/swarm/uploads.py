@@ -6,6 +6,7 @@ which the peer first asked for each piece.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 from p2pfs.geometry import BlockRequest
@@ -70,10 +71,12 @@ class UploadQueue:
             del self._pieces[piece]
         return block
 
-    def drop(self, piece: int) -> None:
-        """Forget every request for `piece`."""
-        self._length -= len(self._pieces.pop(piece, ()))
+    def drop(self, piece: int) -> list[BlockRequest]:
+        """Forget every request for `piece`; returns them."""
+        dropped = list(self._pieces.pop(piece, ()))
+        self._length -= len(dropped)
+        return dropped
 
-    def clear(self) -> None:
-        self._pieces.clear()
-        self._length = 0
+    def clear(self, keep: Container[int] = ()) -> list[BlockRequest]:
+        """Forget every request but those for the pieces to `keep`; returns what was forgotten."""
+        return [block for piece in self.pieces() if piece not in keep for block in self.drop(piece)]

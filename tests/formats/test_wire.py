@@ -48,6 +48,11 @@ EVERY_MESSAGE = [
         wire.Block(5, 0, memoryview(LONGEST_BLOCK)),
     ),
     (frame(9, b"\x1a\xe1"), wire.Port(6881)),
+    (frame(13, b"\0\0\1\2"), wire.Suggest(258)),
+    (wire.HAVE_ALL, wire.HaveAll()),
+    (wire.HAVE_NONE, wire.HaveNone()),
+    (wire.encode_rejects([BlockRequest(1, 2, 3)]), wire.Reject(BlockRequest(1, 2, 3))),
+    (wire.encode_allowed_fast([7]), wire.AllowedFast(7)),
     (frame(20, b"\x00de"), wire.Extended(0, b"de")),
     (frame(20, b"\x07"), wire.Extended(7, b"")),
 ]
@@ -66,8 +71,12 @@ def feed_all(decoder: wire.Decoder, cuts: Iterable[bytes]) -> list[wire.Message]
     return [message for cut in cuts for message in owned(decoder.feed(cut))]
 
 
-def decode(*cuts: bytes) -> list[wire.Message]:
-    return feed_all(wire.Decoder(BITFIELD_LENGTH), cuts)
+def fast_decoder() -> wire.Decoder:
+    return wire.Decoder(BITFIELD_LENGTH, fast=True)
+
+
+def decode(*cuts: bytes, fast: bool = True) -> list[wire.Message]:
+    return feed_all(wire.Decoder(BITFIELD_LENGTH, fast=fast), cuts)
 
 
 def one_by_one(data: bytes) -> list[bytes]:
@@ -84,7 +93,7 @@ def test_a_message_fed_whole_is_decoded(data, message):
 
 @pytest.mark.parametrize(("data", "message"), EVERY_MESSAGE, ids=NAMES)
 def test_a_message_fed_byte_by_byte_is_decoded_with_its_last_byte(data, message):
-    decoder = wire.Decoder(BITFIELD_LENGTH)
+    decoder = fast_decoder()
 
     for byte in one_by_one(data[:-1]):
         assert decoder.feed(byte) == []
@@ -95,7 +104,7 @@ def test_a_message_fed_byte_by_byte_is_decoded_with_its_last_byte(data, message)
 @pytest.mark.parametrize(("data", "message"), EVERY_MESSAGE, ids=NAMES)
 def test_bytes_after_a_message_belong_to_the_next(data, message):
     for size in range(5):
-        decoder = wire.Decoder(BITFIELD_LENGTH)
+        decoder = fast_decoder()
         following = wire.encode_have(9)
         assert owned(decoder.feed(data + following[:size])) == [message]
         assert decoder.buffered == size
@@ -140,31 +149,44 @@ def test_a_block_that_came_whole_is_not_copied():
 # -- lengths
 
 
-def allowed_lengths(kind: int) -> set[int]:
+FAST = {13: 5, 14: 1, 15: 1, 16: 13, 17: 5}
+"""Lengths of the messages of the fast extension."""
+
+
+def allowed_lengths(kind: int, *, fast: bool = False) -> set[int]:
     """Lengths (id included) below 40 that a message `kind` may have."""
     if kind == 20:
         return set(range(2, 40))
     if kind == 7:
         return set(range(10, 40))
     one = {0: 1, 1: 1, 2: 1, 3: 1, 4: 5, 5: 1 + BITFIELD_LENGTH, 6: 13, 8: 13, 9: 3}
+    if fast:
+        one |= FAST
     return {one[kind]} if kind in one else set()
 
 
+@pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
 @pytest.mark.parametrize("kind", [*range(25), 255])
-def test_a_message_has_the_length_of_its_id_or_is_refused(kind):
+def test_a_message_has_the_length_of_its_id_or_is_refused(kind, fast):
     for length in range(1, 40):
         header = struct.pack(">IB", length, kind)
         whole = header + bytes(length - 1)
         for cuts in ([whole], [header], one_by_one(header)):
-            if length in allowed_lengths(kind):
-                decode(*cuts)
+            if length in allowed_lengths(kind, fast=fast):
+                decode(*cuts, fast=fast)
             else:
                 with pytest.raises(WireError):
-                    decode(*cuts)
+                    decode(*cuts, fast=fast)
 
 
 @pytest.mark.parametrize("kind", [13, 14, 15, 16, 17, 21, 22, 23])
 def test_ids_that_were_never_negotiated_are_refused_by_name(kind):
+    with pytest.raises(WireError, match=f"message id {kind} was not negotiated"):
+        decode(frame(kind), fast=False)
+
+
+@pytest.mark.parametrize("kind", [10, 11, 12, 18, 19, 21, 22, 23])
+def test_the_fast_extension_brings_no_other_ids(kind):
     with pytest.raises(WireError, match=f"message id {kind} was not negotiated"):
         decode(frame(kind))
 
@@ -263,9 +285,10 @@ blocks = st.builds(
 
 @given(st.lists(blocks, max_size=5))
 @settings(max_examples=50)
-def test_requests_and_cancels_survive_the_round_trip(chosen):
+def test_requests_cancels_and_rejects_survive_the_round_trip(chosen):
     assert decode(wire.encode_requests(chosen)) == [wire.Request(block) for block in chosen]
     assert decode(wire.encode_cancels(chosen)) == [wire.Cancel(block) for block in chosen]
+    assert decode(wire.encode_rejects(chosen)) == [wire.Reject(block) for block in chosen]
 
 
 @given(st.integers(0, 2**32 - 1), st.binary(min_size=3, max_size=3), st.binary(max_size=50))
@@ -291,6 +314,17 @@ def test_messages_look_on_the_wire_as_in_bep_3():
         b"\0\0\0\x0d\x08\0\0\0\x01\0\0\0\x02\0\0\0\x03"
     )
     assert wire.block_header(BlockRequest(1, 2, 3)) == b"\0\0\0\x0c\x07\0\0\0\x01\0\0\0\x02"
+
+
+def test_the_messages_of_the_fast_extension_look_on_the_wire_as_in_bep_6():
+    assert wire.HAVE_ALL == b"\0\0\0\x01\x0e"
+    assert wire.HAVE_NONE == b"\0\0\0\x01\x0f"
+    assert wire.encode_rejects([BlockRequest(1, 2, 3)]) == (
+        b"\0\0\0\x0d\x10\0\0\0\x01\0\0\0\x02\0\0\0\x03"
+    )
+    assert wire.encode_allowed_fast([258, 3]) == (
+        b"\0\0\0\x05\x11\0\0\x01\x02\0\0\0\x05\x11\0\0\0\x03"
+    )
 
 
 # -- the handshake
@@ -346,3 +380,11 @@ def test_the_reserved_bit_of_bep_10_says_that_extended_messages_are_spoken():
     assert not HANDSHAKE._replace(reserved=bytes(8)).extended
     assert not HANDSHAKE._replace(reserved=b"\xff\xff\xff\xff\xff\xef\xff\xff").extended
     assert wire.Handshake(bytes(20), bytes(20)).extended
+
+
+def test_the_reserved_bit_of_bep_6_says_that_the_fast_extension_is_spoken():
+    assert HANDSHAKE.fast
+    assert not HANDSHAKE._replace(reserved=bytes(8)).fast
+    assert not HANDSHAKE._replace(reserved=b"\xff\xff\xff\xff\xff\xff\xff\xfb").fast
+    assert wire.Handshake(bytes(20), bytes(20)).fast
+    assert wire.EXTENSIONS == b"\0\0\0\0\0\x10\0\x04"

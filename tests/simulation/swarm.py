@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from p2pfs.formats.allowed_fast import allowed_fast_set
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.extension import MAX_RUN_LENGTH, ExtendedHandshake
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
@@ -104,6 +105,7 @@ class Swarm:
         self.neighbours = neighbours
         self.geometry = Geometry(pieces * blocks * BLOCK_LENGTH, blocks * BLOCK_LENGTH)
         self.content = self.rng.randbytes(self.geometry.total_length)
+        self.fast_set = allowed_fast_set(bytes((10, 0, 0, 0)), bytes(20), pieces)
         self.everybody: list[Node] = []
         self.nodes: list[Node] = []
         """Those who are there now."""
@@ -154,15 +156,20 @@ class Swarm:
         if one.id in two.banned or two.id in one.banned:
             return
         extended = one.extended and two.extended
-        ends = [End(node, self._peer(other, extended)) for node, other in ((one, two), (two, one))]
+        fast = one.fast and two.fast
+        ends = [
+            End(node, self._peer(other, extended, fast)) for node, other in ((one, two), (two, one))
+        ]
         ends[0].other, ends[1].other = ends[1], ends[0]
         for end in ends:
             end.node.joined(end)
 
-    def _peer(self, node: Node | Stranger, extended: bool) -> Peer:
+    def _peer(self, node: Node | Stranger, extended: bool, fast: bool) -> Peer:
         now = self.clock.now
-        session = Session(self.geometry, now, extended=extended)
-        return Peer(session, (f"10.0.0.{node.number}", 6881), node.id, now)
+        session = Session(self.geometry, now, extended=extended, fast=fast)
+        return Peer(
+            session, (f"10.0.0.{node.number}", 6881), node.id, now, fast_set=self.fast_set
+        )
 
     def disconnect(self, end: End) -> None:
         """Both ends close; the other one hears of it after the latency."""
@@ -228,6 +235,7 @@ class Node:
         stops_after: int | None = None,
         slots: int = 8,
         extended: bool = True,
+        fast: bool = True,
     ) -> None:
         self.swarm = swarm
         self.clock = swarm.clock
@@ -241,7 +249,7 @@ class Node:
             wanted=swarm.pieces(wanted),
             slots=slots,
         )
-        self.extended = extended
+        self.extended, self.fast = extended, fast
         self.present = False
         self.up, self.down = up, down
         self.spoils = spoils
@@ -459,6 +467,7 @@ class Stranger:
     """A peer that says whatever a test wants: raw bytes out, raw bytes in."""
 
     extended = True
+    fast = False
     down = MB
     down_free_at = 0.0
 

@@ -31,10 +31,15 @@ class Pair:
     """
 
     def __init__(
-        self, geometry: Geometry, *, cut: int | None = None, extended: bool = True
+        self,
+        geometry: Geometry,
+        *,
+        cut: int | None = None,
+        extended: bool = True,
+        fast: bool = False,
     ) -> None:
-        self.one = Session(geometry, 0.0, extended=extended)
-        self.two = Session(geometry, 0.0, extended=extended)
+        self.one = Session(geometry, 0.0, extended=extended, fast=fast)
+        self.two = Session(geometry, 0.0, extended=extended, fast=fast)
         self.now = 0.0
         self._cut = cut
 
