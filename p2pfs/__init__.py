@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         CatalogueError,
         FormatError,
         ListenError,
+        MagnetError,
         MetainfoError,
         NetworkError,
         P2pfsError,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         UsageError,
     )
     from p2pfs.formats.bitfield import Bitfield
+    from p2pfs.formats.magnet import Magnet
+    from p2pfs.formats.magnet import parse as parse_magnet
     from p2pfs.formats.metainfo import Metainfo
     from p2pfs.formats.metainfo import parse as parse_torrent
     from p2pfs.formats.selection import select_pieces
@@ -34,12 +37,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bitfield": "p2pfs.formats.bitfield:Bitfield",
     "Client": "p2pfs.net.engine:Client",
+    "Magnet": "p2pfs.formats.magnet:Magnet",
     "Metainfo": "p2pfs.formats.metainfo:Metainfo",
     "PeerInfo": "p2pfs.net.engine:PeerInfo",
     "Progress": "p2pfs.net.engine:Progress",
     "Torrent": "p2pfs.net.engine:Torrent",
     "Tracker": "p2pfs.net.tracker_http:TrackerServer",
     "make_torrent": "p2pfs.storage.creating:make_metainfo",
+    "parse_magnet": "p2pfs.formats.magnet:parse",
     "parse_torrent": "p2pfs.formats.metainfo:parse",
     "select_pieces": "p2pfs.formats.selection:select_pieces",
 } | {
@@ -49,6 +54,7 @@ _HOMES = {
         "CatalogueError",
         "FormatError",
         "ListenError",
+        "MagnetError",
         "MetainfoError",
         "NetworkError",
         "P2pfsError",
@@ -65,6 +71,8 @@ __all__ = [
     "Client",
     "FormatError",
     "ListenError",
+    "Magnet",
+    "MagnetError",
     "Metainfo",
     "MetainfoError",
     "NetworkError",
@@ -78,6 +86,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "make_torrent",
+    "parse_magnet",
     "parse_torrent",
     "select_pieces",
 ]

@@ -31,6 +31,7 @@ COMMANDS = {
     "make-torrent": Command("torrents", "make_torrent", "Make a .torrent of a file or folder."),
     "show": Command("torrents", "show", "Show what a .torrent file describes."),
     "verify": Command("torrents", "verify", "Check content on disk against a .torrent file."),
+    "magnet": Command("magnets", "magnet", "Print the magnet link of a torrent."),
     "scrape": Command("scraping", "scrape", "Ask trackers how many have a torrent."),
     "tracker": Command("tracker", "tracker", "Run a tracker with its catalogue."),
     "index": Command("index", "index", "Run the index: find and share files by name."),

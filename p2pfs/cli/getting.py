@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pfs.cli.fetching import MagnetDownloads
 from p2pfs.cli.hashing import hash_bar
 from p2pfs.cli.options import (
     Bind,
@@ -60,7 +61,8 @@ def get(
         list[str],
         typer.Argument(
             metavar="NAME",
-            help="A name, NAME@HASH, an info hash, a pattern such as '*.pdf', or a folder.",
+            help="A name, NAME@HASH, an info hash, a magnet link, a pattern such as '*.pdf', "
+            "or a folder.",
         ),
     ],
     host: IndexHost = None,
@@ -212,25 +214,41 @@ class _Getting:
                 self._tell(name, error)
 
     async def _fetch(self, session: Session, info_hash: str) -> None:
-        from p2pfs.formats.metainfo import parse
-
-        data = self._found.data.pop(info_hash, None) or await self._index.fetch(info_hash)
-        metainfo = parse(data)
-        with hash_bar(metainfo.shared_name, as_json=self._as_json, bar=False) as told:
-            torrent = await self._client.download(
-                metainfo,
-                self._output,
-                trackers=[f"{self._index.base}/announce"],
-                files=self.files,
-                sequential=self.sequential,
-                progress=told,
-            )
+        torrent = await self._start(info_hash)
         session.add(torrent)
         await session.complete(torrent)
         if not self._keep:
             self._complete.append(torrent)
             if len(self._complete) > KEPT:
                 await session.drop(self._complete.popleft())
+
+    async def _start(self, info_hash: str) -> Torrent:
+        from p2pfs.formats.metainfo import parse
+
+        trackers = [f"{self._index.base}/announce"]
+        link = self._found.links.get(info_hash)
+        if link is not None:
+            downloads = MagnetDownloads(
+                self._screen,
+                [link],
+                self._output,
+                trackers=trackers,
+                files=self.files,
+                sequential=self.sequential,
+                as_json=self._as_json,
+            )
+            return await downloads.start(self._client, *downloads.magnets)
+        data = self._found.data.pop(info_hash, None) or await self._index.fetch(info_hash)
+        metainfo = parse(data)
+        with hash_bar(metainfo.shared_name, as_json=self._as_json, bar=False) as told:
+            return await self._client.download(
+                metainfo,
+                self._output,
+                trackers=trackers,
+                files=self.files,
+                sequential=self.sequential,
+                progress=told,
+            )
 
 
 _NAMED = 5

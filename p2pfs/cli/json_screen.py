@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from p2pfs.cli import listed_views, views
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2pfs.net.index_client import Listed
+    from p2pfs.net.metadata_fetch import Fetched
     from p2pfs.net.progress import PeerInfo, Progress
 
 __all__ = ["JsonScreen"]
@@ -48,6 +50,9 @@ class JsonScreen(Screen):
     def progress(self, all_progress: Sequence[Progress], now: float) -> None:
         self.latest = all_progress
         self.report(all_progress)
+
+    def metadata(self, fetched: Fetched) -> None:
+        self.event("metadata", **asdict(fetched))
 
     def report(self, all_progress: Sequence[Progress]) -> None:
         for progress in all_progress:

@@ -23,6 +23,7 @@ __all__ = [
     "Json",
     "Last",
     "LogFile",
+    "MetadataTimeout",
     "Missing",
     "NoLsd",
     "NoPex",
@@ -239,7 +240,7 @@ Wanted = Annotated[
     typer.Option(
         "--file",
         "-f",
-        metavar="NAME|FILE.torrent",
+        metavar="NAME|FILE.torrent|MAGNET",
         autocompletion=_complete_wanted,
         help="The same as the argument.",
     ),
@@ -247,8 +248,18 @@ Wanted = Annotated[
 WantedArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NAME|FILE.torrent]...",
+        metavar="[NAME|FILE.torrent|MAGNET]...",
         autocompletion=_complete_wanted,
-        help="What to fetch: a .torrent file, or a name that the tracker's catalogue knows.",
+        help="What to fetch: a .torrent file, a magnet link, or a name that the tracker's "
+        "catalogue knows.",
+    ),
+]
+MetadataTimeout = Annotated[
+    float,
+    typer.Option(
+        "--metadata-timeout",
+        metavar="SECONDS",
+        min=0,
+        help="Give up on a magnet link after so long without any metadata; 0: never.",
     ),
 ]

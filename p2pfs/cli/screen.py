@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2pfs.net.index_client import Listed
+    from p2pfs.net.metadata_fetch import Fetched
     from p2pfs.net.progress import PeerInfo, Progress
 
 __all__ = ["COMMANDS", "PlainScreen", "Screen", "address_text", "open_screen"]
@@ -111,6 +112,10 @@ class Screen:
         """The state, twice a second; `now` in seconds."""
         raise NotImplementedError
 
+    def metadata(self, fetched: Fetched) -> None:
+        """How far the metadata of a magnet link is, twice a second."""
+        raise NotImplementedError
+
     def report(self, all_progress: Sequence[Progress]) -> None:
         """The answer to `prog`."""
         raise NotImplementedError
@@ -153,6 +158,7 @@ class PlainScreen(Screen):
         super().__init__(role)
         self._last_line: float | None = None
         self._last_done: dict[str, int] = {}
+        self._last_metadata: dict[str, str] = {}
 
     def ready(self, addresses: Sequence[tuple[str, int]], **detail: Any) -> None:
         shown = " ".join(address_text(address) for address in addresses)
@@ -175,6 +181,12 @@ class PlainScreen(Screen):
             if self._last_done.get(progress.name) != progress.bytes_done:
                 self._last_done[progress.name] = progress.bytes_done
                 self.write(views.progress_line(progress))
+
+    def metadata(self, fetched: Fetched) -> None:
+        line = views.metadata_line(fetched)
+        if not self.live and self._last_metadata.get(fetched.info_hash) != line:
+            self._last_metadata[fetched.info_hash] = line
+            self.write(line)
 
     def report(self, all_progress: Sequence[Progress]) -> None:
         for progress in all_progress:

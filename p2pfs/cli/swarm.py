@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pfs.cli import content
+from p2pfs.cli.fetching import PATIENCE, MagnetDownloads, is_link
 from p2pfs.cli.joining import Part, start_downloads, start_seeds
 from p2pfs.cli.options import (
     Bind,
@@ -23,6 +24,7 @@ from p2pfs.cli.options import (
     Json,
     Last,
     LogFile,
+    MetadataTimeout,
     Missing,
     NoLsd,
     NoPex,
@@ -102,12 +104,25 @@ def _run_downloader(
     as_json: bool,
     files: Sequence[str] = (),
     sequential: bool = False,
+    patience: float = PATIENCE,
 ) -> None:
     from p2pfs.cli.session import Session
 
     if not words:
-        raise UsageError("say what to download: a name, or a .torrent file")
+        raise UsageError("say what to download: a name, a .torrent file, or a magnet link")
     screen = open_screen(role, as_json=as_json)
+    links = [word for word in words if is_link(word)]
+    magnets = MagnetDownloads(
+        screen,
+        links,
+        output,
+        trackers=where.trackers,
+        files=files,
+        sequential=sequential,
+        patience=patience,
+        local=where.lsd,
+        as_json=as_json,
+    )
 
     async def work() -> int:
         async with _client(where) as client:
@@ -115,14 +130,22 @@ def _run_downloader(
                 screen,
                 client,
                 where,
-                words,
+                [word for word in words if word not in links],
                 output,
                 as_json,
                 files=files,
                 sequential=sequential,
             )
-            session = Session(screen, downloads=downloads, output=output, stay=stay)
-            names = ", ".join(torrent.progress().name for torrent in downloads)
+            session = Session(
+                screen,
+                downloads=downloads,
+                output=output,
+                stay=stay,
+                feed=magnets.feed(client),
+                status=magnets.status if links else None,
+            )
+            screen.status = lambda: magnets.status() or role
+            names = ", ".join([*(one.progress().name for one in downloads), *magnets.names])
             screen.ready(client.addresses, torrents=f"downloading {names}")
             return await session.run()
 
@@ -169,6 +192,7 @@ def download(
     output: Output = content.OUTPUT,
     files: Files = None,
     sequential: Sequential = False,
+    metadata_timeout: MetadataTimeout = PATIENCE,
     keep_seeding: Annotated[
         bool, typer.Option("--keep-seeding", help="Stay and serve others, until `exit`.")
     ] = False,
@@ -188,6 +212,7 @@ def download(
     \b
     Examples:
       p2pfs download movie.mkv -i 10.0.0.5
+      p2pfs download "magnet:?xt=urn:btih:..."
       p2pfs download torrents/movie.mkv.torrent -o ~/Videos --down-limit 5M
       p2pfs download torrents/album.torrent --files "*.flac" --files 12-14
     """
@@ -214,6 +239,7 @@ def download(
         as_json=as_json,
         files=files or (),
         sequential=sequential,
+        patience=metadata_timeout,
     )
 
 

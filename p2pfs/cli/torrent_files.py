@@ -6,6 +6,7 @@ asked for that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -15,10 +16,13 @@ from p2pfs.errors import FormatError, MetainfoError, P2pfsError, StorageError
 
 if TYPE_CHECKING:
     from p2pfs.formats.metainfo import Metainfo
+    from p2pfs.geometry import TorrentId
 
 __all__ = [
     "TORRENTS",
+    "find_kept",
     "is_torrent_file",
+    "keep_fetched",
     "keep_torrent",
     "kept_torrent",
     "known_torrent",
@@ -29,6 +33,9 @@ __all__ = [
 ]
 
 TORRENTS = Path("torrents")
+
+_MAX_SEARCHED = 500
+"""Files of `torrents/` that are read to find one by its hash."""
 
 
 def is_torrent_file(text: str) -> bool:
@@ -141,6 +148,33 @@ def known_torrent(name: str) -> Metainfo | None:
     except FormatError:
         return None
     return read_torrent(path) if path.is_file() else None
+
+
+def find_kept(torrent_id: TorrentId, name: str) -> tuple[Path, Metainfo] | None:
+    """The .torrent in `torrents/` with this hash, which is probably called `name`."""
+    with contextlib.suppress(OSError):
+        found = sorted(TORRENTS.glob("*.torrent"), key=lambda path: name not in path.name)
+        for path in found[:_MAX_SEARCHED]:
+            with contextlib.suppress(P2pfsError):
+                metainfo = read_torrent(path)
+                if metainfo.torrent_id == torrent_id:
+                    return path, metainfo
+    return None
+
+
+def keep_fetched(metainfo: Metainfo) -> str:
+    """Keep a torrent that was fetched from peers; what the user should know about that.
+
+    A .torrent of other content keeps its name, and this one is NAME@HASH.
+    """
+    path = torrent_path(metainfo.name)
+    if path.exists():
+        path = path.with_name(f"{path.stem}@{str(metainfo.torrent_id)[:8]}{path.suffix}")
+    try:
+        write_torrent(path, metainfo, overwrite=True)
+    except StorageError as error:
+        return f"{error}; its metadata will have to be fetched again after a restart"
+    return f"the metadata of {metainfo.name} is kept in {path}"
 
 
 def keep_torrent(path: Path, metainfo: Metainfo) -> str | None:

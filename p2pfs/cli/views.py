@@ -13,6 +13,7 @@ from p2pfs.cli.text import counted, format_pieces, printable, shorten, width
 from p2pfs.cli.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
+    from p2pfs.net.metadata_fetch import Fetched
     from p2pfs.net.progress import FileProgress, PeerInfo, Progress
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "describe_missing",
     "file_object",
     "files_table",
+    "metadata_line",
     "peer_object",
     "peers_table",
     "progress_line",
@@ -71,6 +73,20 @@ def progress_line(progress: Progress) -> str:
         parts.append(printable(progress.error))
     elif progress.tracker and not progress.peers and not progress.web_seeds:
         parts.append(printable(progress.tracker))
+    return ", ".join(parts)
+
+
+def metadata_line(fetched: Fetched) -> str:
+    """One line that says how far the metadata of a magnet link is, and from how many peers."""
+    parts = [
+        f"{printable(fetched.name)}: fetching metadata from {counted(fetched.sources, 'peer')}"
+    ]
+    if fetched.bytes_total:
+        parts.append(f"{format_size(fetched.bytes_done)} of {format_size(fetched.bytes_total)}")
+    elif fetched.peers > fetched.sources:
+        parts.append(f"{fetched.peers} connected")
+    elif fetched.tracker and not fetched.peers:
+        parts.append(printable(fetched.tracker))
     return ", ".join(parts)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from p2pfs.cli.fetching import is_link, read_link
 from p2pfs.cli.listed_views import SHORT_HASH
 from p2pfs.cli.text import counted, printable
 from p2pfs.errors import CatalogueError, P2pfsError
@@ -31,11 +32,13 @@ _WAITING = (
 class Found:
     """What the words of a command line stand for: `wanted` by info hash, and what is wrong.
 
-    `data` holds the .torrent files that were fetched to find out. `notes` are for the user.
+    `data` holds the .torrent files that were fetched to find out, `links` the magnet links of
+    what the index does not know, both by info hash. `notes` are for the user.
     """
 
     wanted: dict[str, str] = field(default_factory=dict)
     data: dict[str, bytes] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
     failures: dict[str, P2pfsError] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -63,6 +66,9 @@ async def find_wanted(index: IndexClient, words: Iterable[str]) -> Found:
 async def _find(index: IndexClient, word: str, found: Found) -> None:
     from p2pfs.net.index_client import UnknownError
 
+    if is_link(word):
+        await _find_linked(index, word, found)
+        return
     if not word.strip("/"):
         raise CatalogueError(
             f"'{printable(word)}' is no name: p2pfs ls lists the names that there are"
@@ -94,6 +100,19 @@ async def _find_named(index: IndexClient, word: str, found: Found) -> None:
     listed = await index.list(_literally(name))
     if not any(one.info_hash == info_hash and one.live for one in listed):
         found.notes.append(f"{name}: {_WAITING}")
+
+
+async def _find_linked(index: IndexClient, link: str, found: Found) -> None:
+    """What a magnet link names: from the index if it knows that, else from peers."""
+    from p2pfs.net.index_client import UnknownError
+
+    magnet = read_link(link)
+    info_hash = str(magnet.torrent_id)
+    try:
+        await _find_named(index, info_hash, found)
+    except UnknownError:
+        found.wanted[info_hash] = magnet.shown
+        found.links[info_hash] = link
 
 
 async def _find_below(index: IndexClient, folder: str, found: Found) -> bool:

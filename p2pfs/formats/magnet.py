@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from p2pfs.errors import FormatError, MagnetError
+from p2pfs.errors import FormatError, MagnetError, UsageError
 from p2pfs.formats.endpoint import is_dialable, pack_host
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.torrent_urls import read_urls
 from p2pfs.geometry import TorrentId
 
-__all__ = ["Magnet", "encode", "is_magnet", "link_of", "parse", "parse_peer"]
+__all__ = ["Magnet", "encode", "is_magnet", "link_of", "parse", "parse_peer", "selected_paths"]
 
 MAX_LENGTH: Final = 64 * 1024
 """Characters of a link; those of real life have a few thousand."""
@@ -162,6 +162,26 @@ def link_of(
         _urls([url.encode() for url in metainfo.web_seeds], ("http", "https")),
         tuple(dict.fromkeys(peers)),
     )
+
+
+def selected_paths(magnet: Magnet, metainfo: Metainfo) -> tuple[str, ...]:
+    """The paths of the files that the link selects (BEP 53); none when it wants all of them.
+
+    Raises `UsageError` when the torrent has none of them.
+    """
+    if not magnet.selected:
+        return ()
+    paths = tuple(
+        "/".join(entry.path)
+        for number, entry in enumerate(metainfo.files)
+        if magnet.selects(number) and not entry.padding
+    )
+    if not paths:
+        raise UsageError(
+            f"the magnet link selects none of the {len(metainfo.files)} files of {metainfo.name}: "
+            "they are counted from 0"
+        )
+    return paths
 
 
 def parse_peer(text: str) -> tuple[str, int]:

@@ -95,9 +95,25 @@ class Announcer:
         """What the trackers said last, in words."""
 
     def start(self) -> None:
-        if self._tiers:
+        """Announce from now on; once is enough."""
+        if self._tiers and self._task is None:
             self._wake = asyncio.Event()
             self._task = self._loop.create_task(self._run(self._wake), name="announcer")
+
+    def go_on(
+        self,
+        *,
+        complete: bool,
+        partial_seed: bool,
+        totals: Callable[[], tuple[int, int, int]],
+        found: Callable[[Iterable[PeerAddress]], None],
+        returned: Callable[[], None],
+    ) -> None:
+        """Announce for a torrent whose metadata has come; the trackers see no change of peer."""
+        self._partial_seed = partial_seed
+        self._totals, self._found, self._returned = totals, found, returned
+        if complete:
+            self._schedule.was_complete()
 
     async def stop(self, patience: float = 0.0) -> None:
         """Announce what is still to be told, that it is complete, then `stopped`; no more.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -18,11 +19,10 @@ from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.net.stream import Stream, open_stream
 
 if TYPE_CHECKING:
-    from p2pfs.net.exchange import Exchange
     from p2pfs.net.limits import DownLimit
     from p2pfs.swarm.peer import Peer
 
-__all__ = ["Connection", "ConnectionOwner"]
+__all__ = ["Connection", "ConnectionOwner", "Party"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,28 @@ MAX_STEP: Final = 0.25
 """Seconds counted for one chunk at most: this process may have been asleep meanwhile."""
 
 
+class Party(Protocol):
+    """The torrent that a connection is for."""
+
+    info_hash: bytes
+
+    def handshake(self) -> wire.Handshake:
+        """What we say first."""
+        ...
+
+    def join(self, connection: Connection, handshake: wire.Handshake) -> Peer:
+        """It is through its handshake. Raises `NetworkError` when it is not wanted."""
+        ...
+
+    def received(self, connection: Connection, data: memoryview) -> None: ...
+
+    def left(self, connection: Connection) -> None: ...
+
+    def push_soon(self) -> None:
+        """There is room for more to send."""
+        ...
+
+
 class ConnectionOwner(Protocol):
     """What a connection needs of the client it belongs to."""
 
@@ -58,7 +80,7 @@ class ConnectionOwner(Protocol):
         """It is through its handshake."""
         ...
 
-    def find_exchange(self, info_hash: bytes) -> Exchange | None:
+    def find_exchange(self, info_hash: bytes) -> Party | None:
         """The torrent that an incoming handshake asks for."""
         ...
 
@@ -72,7 +94,7 @@ class Connection:
     """Set by `open`."""
 
     def __init__(
-        self, owner: ConnectionOwner, address: tuple[str, int], exchange: Exchange | None
+        self, owner: ConnectionOwner, address: tuple[str, int], exchange: Party | None
     ) -> None:
         self.owner = owner
         self.address = address
@@ -109,7 +131,16 @@ class Connection:
         if self.exchange is not None:
             self._send_handshake(self.exchange)
 
-    def _send_handshake(self, exchange: Exchange) -> None:
+    def move(self, exchange: Party, join: Callable[[], Peer], said: bytes) -> None:
+        """Go on for another party of the same torrent: `join` it, and receive `said` there."""
+        self.exchange = exchange
+        try:
+            self.peer = join()
+            exchange.received(self, memoryview(said))
+        except P2pfsError as error:
+            self.close(str(error))
+
+    def _send_handshake(self, exchange: Party) -> None:
         self.stream.write(wire.encode_handshake(exchange.handshake()))
         self.stream.flush()
 

@@ -26,9 +26,8 @@ from p2pfs.formats.peer_id import make_peer_id
 from p2pfs.net.acceptor import Acceptor
 from p2pfs.net.admission import Admission, default_limit
 from p2pfs.net.announcer import Announcer, Transport
-from p2pfs.net.connection import Connection
+from p2pfs.net.connection import Connection, Party
 from p2pfs.net.disk import Disk
-from p2pfs.net.exchange import Exchange
 from p2pfs.net.housekeeping import Housekeeper
 from p2pfs.net.limits import DownLimit, UpLimit
 from p2pfs.net.listener import addresses_of, bind_first_free, is_any_address
@@ -39,7 +38,9 @@ from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.announcing import Tiers
 
 if TYPE_CHECKING:
+    from p2pfs.formats.magnet import Magnet
     from p2pfs.net.local_discovery import LocalDiscovery
+    from p2pfs.net.metadata_fetch import MetadataFetch
 
 __all__ = ["Client", "PeerInfo", "Progress", "Source", "Taking", "Torrent"]
 
@@ -100,6 +101,7 @@ class Client:
         self._rng = random.Random(os.urandom(16))
         self._key = b"%08X" % int.from_bytes(os.urandom(4), "big")
         self._torrents: dict[bytes, Torrent] = {}
+        self._fetches: dict[bytes, MetadataFetch] = {}
         self._turns: deque[Torrent] = deque()  # those that have peers
         self._connections: set[Connection] = set()
         self._sockets: list[socket.socket] = []
@@ -146,7 +148,8 @@ class Client:
         for cancelled in self._checks.values():
             cancelled.set()
         await asyncio.gather(*self._checks, return_exceptions=True)
-        ended = [torrent.close() for torrent in list(self._torrents.values())]
+        ended = [fetch.close() for fetch in list(self._fetches.values())]
+        ended += [torrent.close() for torrent in list(self._torrents.values())]
         for outcome in await asyncio.gather(*ended, return_exceptions=True):
             if isinstance(outcome, Exception):
                 log.error("while a torrent was closed", exc_info=outcome)
@@ -248,6 +251,71 @@ class Client:
         self._announce_locally(torrent)
         return torrent
 
+    def fetch_metadata(self, magnet: Magnet, *, trackers: Sequence[str] = ()) -> MetadataFetch:
+        """Ask peers for the metadata of a torrent; `trackers` are asked before those of the link.
+
+        Once it is there, `download` or `seed` take over its connections. Raises `UsageError`.
+        """
+        from p2pfs.net.metadata_fetch import UNKNOWN_LEFT, MetadataFetch
+
+        key = magnet.torrent_id.v1
+        if key in self._torrents or key in self._reserved or key in self._fetches:
+            raise UsageError(f"{magnet.shown} is open in this client already")
+        fetch = MetadataFetch(self, magnet, make_peer_id(os.urandom), self._rng)
+        chosen = tuple(dict.fromkeys(trackers))
+        fetch.announcer = Announcer(
+            self._announces(),
+            Tiers([chosen, *([url] for url in magnet.trackers if url not in chosen)], self._rng),
+            frozenset(chosen),
+            torrent_id=magnet.torrent_id,
+            peer_id=fetch.peer_id,
+            port=self.port,
+            key=self._key,
+            complete=False,
+            partial_seed=False,
+            totals=lambda: (0, 0, UNKNOWN_LEFT),
+            found=fetch.found_peers,
+            returned=lambda: None,
+            rng=self._rng,
+        )
+        self._fetches[key] = fetch
+        fetch.start()
+        if self._local is not None:
+            self._local.add(key)
+        return fetch
+
+    def forget_fetch(self, fetch: MetadataFetch) -> None:
+        """A fetch has ended, or its torrent has taken over."""
+        self._fetches.pop(fetch.info_hash, None)
+        if self._local is not None and fetch.info_hash not in self._torrents:
+            self._local.remove(fetch.info_hash)
+
+    async def download_magnet(
+        self,
+        magnet: Magnet,
+        output_dir: Path | str = "output",
+        *,
+        trackers: Sequence[str] = (),
+        progress: Checked | None = None,
+    ) -> Torrent:
+        """Fetch the metadata from peers, however long that takes, and download what it says.
+
+        Of its files those that the link selects, if it does (BEP 53).
+        Arguments as for `download`. Raises what that raises, `MetainfoError` and
+        `BencodeError` for metadata that nobody can use.
+        """
+        from p2pfs.formats.magnet import selected_paths
+
+        fetch = self.fetch_metadata(magnet, trackers=trackers)
+        try:
+            metainfo = await fetch.wait()
+            files = selected_paths(magnet, metainfo)
+            return await self.download(
+                metainfo, output_dir, trackers=trackers, progress=progress, files=files
+            )
+        finally:
+            await fetch.close()
+
     async def _add(
         self,
         metainfo: Metainfo,
@@ -273,9 +341,15 @@ class Client:
                     f"another torrent is being downloaded to {place}: "
                     "choose another folder for this one"
                 )
-            torrent = self._run(store, trackers, wanted=wanted)
+            fetch = self._fetches.get(key)
+            if fetch is not None and metainfo.private:  # who is in it is for its tracker to say
+                await fetch.close()
+                fetch = None
+            torrent = self._run(store, trackers, wanted=wanted, fetch=fetch)
             if wanted is None:
                 self._destinations[place] = torrent
+            if fetch is not None:
+                await fetch.hand_over(torrent)
             return torrent
         finally:
             self._reserved.discard(key)
@@ -305,15 +379,38 @@ class Client:
             raise
 
     def _run(
-        self, store: PieceStore, trackers: Sequence[str], *, wanted: Bitfield | None
+        self,
+        store: PieceStore,
+        trackers: Sequence[str],
+        *,
+        wanted: Bitfield | None,
+        fetch: MetadataFetch | None,
     ) -> Torrent:
         metainfo = store.metainfo
-        torrent = Torrent(self, store, make_peer_id(os.urandom), self._rng, wanted=wanted)
+        peer_id = make_peer_id(os.urandom) if fetch is None else fetch.peer_id
+        torrent = Torrent(self, store, peer_id, self._rng, wanted=wanted)
+        if fetch is not None:
+            torrent.announcer = fetch.announcer
+            torrent.announcer.go_on(
+                complete=torrent.complete,
+                partial_seed=torrent.finished and not torrent.complete,
+                totals=lambda: _totals(torrent),
+                found=torrent.found_peers,
+                returned=torrent.tracker_returned,
+            )
+        else:
+            torrent.announcer = self._announcer(torrent, trackers)
+        self._torrents[metainfo.torrent_id.v1] = torrent
+        torrent.start()
+        return torrent
+
+    def _announcer(self, torrent: Torrent, trackers: Sequence[str]) -> Announcer:
+        metainfo = torrent.metainfo
         chosen = tuple(dict.fromkeys(trackers))
         tiers = [*([chosen] if chosen else []), *metainfo.trackers]
         if metainfo.private and metainfo.trackers:
             tiers = list(metainfo.trackers)
-        torrent.announcer = Announcer(
+        return Announcer(
             self._announces(),
             Tiers(tiers, self._rng),
             frozenset(chosen),
@@ -353,7 +450,11 @@ class Client:
     def _heard_locally(self, info_hash: bytes, address: tuple[str, int]) -> None:
         """Somebody on the local network has this torrent, or wants it."""
         torrent = self._torrents.get(info_hash)
-        if torrent is not None and not torrent.closing:
+        if torrent is None:
+            fetch = self._fetches.get(info_hash)
+            if fetch is not None:
+                fetch.add_peers([address], hearsay=True)
+        elif not torrent.closing:
             torrent.called_by(address)
 
     def forget(self, torrent: Torrent) -> None:
@@ -397,7 +498,7 @@ class Client:
             if not isinstance(error, (OSError, P2pfsError)):
                 raise
 
-    async def dial(self, address: tuple[str, int], exchange: Exchange) -> None:
+    async def dial(self, address: tuple[str, int], exchange: Party) -> None:
         """Connect to a peer. Raises `OSError`, `TimeoutError`, `NetworkError`."""
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -426,9 +527,11 @@ class Client:
         self._connections.discard(connection)
         self._admission.left(connection)
 
-    def find_exchange(self, info_hash: bytes) -> Exchange | None:
+    def find_exchange(self, info_hash: bytes) -> Party | None:
         torrent = self._torrents.get(info_hash)
-        return None if torrent is None or torrent.closing else torrent.exchange
+        if torrent is None:
+            return self._fetches.get(info_hash)
+        return None if torrent.closing else torrent.exchange
 
     def connection_joined(self, connection: Connection) -> None:
         self._admission.known(connection)
@@ -437,9 +540,10 @@ class Client:
         self._gone(connection)
         exchange = connection.exchange
         if connection.outgoing and connection.peer is None and exchange is not None:
-            torrent = self._torrents.get(exchange.info_hash)
-            if torrent is not None:
-                torrent.connection_failed(connection)
+            info_hash = exchange.info_hash
+            dialled = self._torrents.get(info_hash) or self._fetches.get(info_hash)
+            if dialled is not None:
+                dialled.connection_failed(connection)
 
     # -- limits
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -21,6 +21,7 @@ from p2pfs.formats.extension import (
     DONT_HAVE,
     MAX_RUN_LENGTH,
     UPLOAD_ONLY,
+    UT_METADATA,
     ExtendedHandshake,
     offer,
 )
@@ -34,6 +35,7 @@ from p2pfs.net.readahead import ReadAhead
 from p2pfs.storage.assembler import Assembler
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Heard, Learned, Store, Verify
+from p2pfs.swarm.metadata_serving import MetadataServing
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.session import Session
 from p2pfs.swarm.transfer import Transfer
@@ -42,7 +44,7 @@ from p2pfs.swarm.uploads import MAX_QUEUED
 if TYPE_CHECKING:
     from p2pfs.net.connection import Connection
 
-__all__ = ["Exchange", "ExchangeOwner"]
+__all__ = ["Exchange", "ExchangeOwner", "packed_host", "settle_duplicate"]
 
 log = logging.getLogger(__name__)
 
@@ -123,14 +125,18 @@ class Exchange:
         self.info_hash = store.metainfo.torrent_id.v1
         self.peer_id = peer_id
         self._listeners: dict[bytes, Callable[[Peer, bytes], None]] = {}
+        self._metadata = MetadataServing(store.metainfo.info_bytes)
+        gives_metadata = not store.metainfo.private  # as other clients have it
         self._introduction = ExtendedHandshake(
             client=client_name(peer_id),
             port=port,
             reqq=MAX_QUEUED,
             run_length=MAX_RUN_LENGTH,
             messages=offer(DONT_HAVE, UPLOAD_ONLY),
-            metadata_size=len(store.metainfo.info_bytes),
+            metadata_size=len(store.metainfo.info_bytes) if gives_metadata else 0,
         )
+        if gives_metadata:
+            self.listen(UT_METADATA, self._hear_of_metadata)
         self.transfer = Transfer(self._geometry, store.verified.copy(), rng, wanted=wanted)
         self.connections: dict[Peer, Connection] = {}
         self._readahead = ReadAhead(store, disk, self.push_soon)
@@ -152,8 +158,13 @@ class Exchange:
 
     # -- connections
 
-    def join(self, connection: Connection, handshake: Handshake) -> Peer:
-        """A connection is through its handshake. Raises `NetworkError` when it is not wanted."""
+    def join(
+        self, connection: Connection, handshake: Handshake, session: Session | None = None
+    ) -> Peer:
+        """A connection is through its handshake; `session` is one that goes on from before.
+
+        Raises `NetworkError` when it is not wanted.
+        """
         peer_id, host = handshake.peer_id, connection.address[0]
         if peer_id == self.peer_id:
             self._owner.met_ourselves(connection)
@@ -163,10 +174,11 @@ class Exchange:
         now = self._loop.time()
         if self._closed or (len(self.connections) >= MAX_PEERS and not self._make_room(now)):
             raise NetworkError("no more connections for this torrent")
-        self._settle_duplicate(connection, peer_id)
+        settle_duplicate(self.connections, self.peer_id, connection, peer_id, now)
         your_ip = packed_host(host)
         peer = Peer(
-            Session(self._geometry, now, extended=handshake.extended, fast=handshake.fast),
+            session
+            or Session(self._geometry, now, extended=handshake.extended, fast=handshake.fast),
             connection.address,
             peer_id,
             now,
@@ -189,28 +201,13 @@ class Exchange:
                 return True
         return False
 
-    def _settle_duplicate(self, connection: Connection, peer_id: bytes) -> None:
-        """Two ends that dial each other at once keep that of the end with the greater id."""
-        for peer, other in self.connections.items():
-            if peer.peer_id == peer_id:
-                now = self._loop.time()
-                silent_for = now - peer.session.last_received_at
-                ours_wins = self.peer_id > peer_id
-                if silent_for < PRESUMED_DEAD and (
-                    now - peer.connected_at >= SETTLED
-                    or connection.outgoing == other.outgoing
-                    or connection.outgoing != ours_wins
-                ):
-                    raise NetworkError("connected to this peer already")
-                other.close("replaced by the other connection to the same peer")
-                return
-
     def left(self, connection: Connection) -> None:
         """The connection is closed; called once, by the connection."""
         peer = connection.peer
         if peer is None or self.connections.pop(peer, None) is None:
             return
         log.info("%s left: %s", connection.address, connection.closing)
+        self._metadata.left(peer)
         self.transfer.leave(peer, self._loop.time())
         self._owner.peer_left(connection)
         self.settle()
@@ -287,6 +284,8 @@ class Exchange:
             self._up_limit.pump()
 
     def _push_to(self, peer: Peer, connection: Connection, limited: bool) -> None:
+        while connection.stream.queued < SEND_AHEAD and self._metadata.serve(peer):
+            self._send(peer, connection)
         served = not limited and bool(peer.uploads) and self._serve(peer, connection)
         if peer.session.has_data_to_send:
             self._send(peer, connection)
@@ -373,6 +372,9 @@ class Exchange:
         except P2pfsError as error:
             connection.close(str(error))
 
+    def _hear_of_metadata(self, peer: Peer, payload: bytes) -> None:
+        self._metadata.heard(peer, payload, self._loop.time())
+
     def _close_peer(self, effect: Close) -> None:
         peer = effect.peer
         if effect.banned:  # also when it has left: it may come back
@@ -422,6 +424,31 @@ class Exchange:
             connection.close(reason)
         await self._readahead.close()
         await self._writer.close()
+
+
+def settle_duplicate(
+    connections: Mapping[Peer, Connection],
+    own_id: bytes,
+    connection: Connection,
+    peer_id: bytes,
+    now: float,
+) -> None:
+    """Two ends that dial each other at once keep the connection of the end with the greater id.
+
+    Raises `NetworkError` when it is the new `connection` that has to go.
+    """
+    for peer, other in connections.items():
+        if peer.peer_id == peer_id:
+            silent_for = now - peer.session.last_received_at
+            ours_wins = own_id > peer_id
+            if silent_for < PRESUMED_DEAD and (
+                now - peer.connected_at >= SETTLED
+                or connection.outgoing == other.outgoing
+                or connection.outgoing != ours_wins
+            ):
+                raise NetworkError("connected to this peer already")
+            other.close("replaced by the other connection to the same peer")
+            return
 
 
 def packed_host(host: str) -> bytes:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from p2pfs.errors import MagnetError
+from p2pfs.errors import MagnetError, UsageError
 from p2pfs.formats import magnet
 from p2pfs.formats.magnet import Magnet
+from p2pfs.formats.metainfo import FileEntry
 from p2pfs.geometry import TorrentId
 from tests.support.metainfo import described
 
@@ -95,6 +96,21 @@ def test_files_are_selected_by_number_and_by_run():
     assert found.selected == ((0, 0), (2, 2), (4, 8))
     assert [number for number in range(12) if found.selects(number)] == [0, 2, 4, 5, 6, 7, 8]
     assert read().selects(12345)
+
+
+def test_selected_files_are_paths_of_the_torrent_without_padding():
+    entries = [FileEntry(("a",), 5), FileEntry((".pad", "3"), 3, padding=True)]
+    entries += [FileEntry(("deep", "b"), 5), FileEntry(("c",), 5)]
+    metainfo = replace(described("album/x"), files=tuple(entries))
+
+    def chosen(*so: str) -> tuple[str, ...]:
+        return magnet.selected_paths(read(*so), metainfo)
+
+    assert chosen() == ()
+    assert chosen("so=0-2,99") == ("a", "deep/b")
+    for nothing in ("so=1", "so=4-9"):
+        with pytest.raises(UsageError, match="selects none of the 4 files of album"):
+            chosen(nothing)
 
 
 # -- what is refused

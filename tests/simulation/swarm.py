@@ -167,9 +167,7 @@ class Swarm:
     def _peer(self, node: Node | Stranger, extended: bool, fast: bool) -> Peer:
         now = self.clock.now
         session = Session(self.geometry, now, extended=extended, fast=fast)
-        return Peer(
-            session, (f"10.0.0.{node.number}", 6881), node.id, now, fast_set=self.fast_set
-        )
+        return Peer(session, (f"10.0.0.{node.number}", 6881), node.id, now, fast_set=self.fast_set)
 
     def disconnect(self, end: End) -> None:
         """Both ends close; the other one hears of it after the latency."""

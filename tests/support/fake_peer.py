@@ -20,6 +20,9 @@ from p2pfs.geometry import PeerId, TorrentId
 
 CHOKE, UNCHOKE, INTERESTED, NOT_INTERESTED = 0, 1, 2, 3
 HAVE, BITFIELD, REQUEST, PIECE, CANCEL = 4, 5, 6, 7, 8
+EXTENDED = 20
+EXTENSIONS = bytes((0, 0, 0, 0, 0, 0x10, 0, 0))
+"""Reserved bits of one who speaks the extension protocol (BEP 10)."""
 KEEP_ALIVE = bytes(4)
 
 
@@ -125,8 +128,11 @@ class FakePeer:
     What `behave` raises is kept in `trouble`; that the other end left is none.
     """
 
-    def __init__(self, info_hash: bytes, behave: Callable[[Wire], None]) -> None:
+    def __init__(
+        self, info_hash: bytes, behave: Callable[[Wire], None], *, reserved: bytes = bytes(8)
+    ) -> None:
         self.info_hash = info_hash
+        self.reserved = reserved
         self.peer_id = peer_id()
         self.connections = 0
         self.trouble: list[BaseException] = []
@@ -158,7 +164,7 @@ class FakePeer:
             if len(wire.take_handshake()) < 68:
                 return
             self.connections += 1
-            wire.send(handshake(self.info_hash, self.peer_id))
+            wire.send(handshake(self.info_hash, self.peer_id, self.reserved))
             self._behave(wire)
         except OSError:
             pass  # it left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +42,37 @@ class Account:
             self.haves.setdefault(int.from_bytes(told.body, "big"), now)
 
 
+class FakeMetadata:
+    """Gives metadata in the pieces of BEP 9, by the ids that either end chose (BEP 10)."""
+
+    OURS = 5
+    """The id under which requests come."""
+
+    def __init__(self, metadata: bytes) -> None:
+        self.metadata = metadata
+        self._theirs: dict[Wire, int] = {}
+
+    def introduce(self, wire: Wire) -> None:
+        told = b"d1:md11:ut_metadatai%dee13:metadata_sizei%dee" % (self.OURS, len(self.metadata))
+        wire.send(fake_peer.message(fake_peer.EXTENDED, b"\0" + told))
+
+    def take(self, wire: Wire, told: Told) -> None:
+        """Answer, if it is about this."""
+        if told.kind != fake_peer.EXTENDED:
+            return
+        named = re.search(rb"11:ut_metadatai(\d+)e", told.body)
+        asked = re.search(rb"msg_typei0e5:piecei(\d+)e", told.body)
+        if told.body[0] == 0 and named:
+            self._theirs[wire] = int(named[1])
+        elif told.body[0] == self.OURS and asked:
+            start = int(asked[1]) * 16384
+            size = b"10:total_sizei%dee" % len(self.metadata)
+            head = b"d8:msg_typei1e5:piecei%de" % int(asked[1]) + size
+            data = self.metadata[start : start + 16384]
+            payload = bytes((self._theirs[wire],)) + head + data
+            wire.send(fake_peer.message(fake_peer.EXTENDED, payload))
+
+
 def fake_seeder(
     metainfo: Metainfo,
     content: bytes,
@@ -49,17 +81,21 @@ def fake_seeder(
 ) -> FakePeer:
     """Has everything, unchokes everybody, and calls `give` for one request after the other.
 
-    It reads on all the time; what is cancelled before its turn is not given.
+    It reads on all the time; what is cancelled before its turn is not given. Its metadata it
+    gives to whoever asks for that (BEP 9).
     """
     geometry = metainfo.geometry
+    metadata = FakeMetadata(metainfo.info_bytes)
 
     def behave(wire: Wire) -> None:
+        metadata.introduce(wire)
         asked: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         giver = threading.Thread(target=work, args=(wire, asked), daemon=True)
         giver.start()
         wire.send(fake_peer.everything(geometry.piece_count), fake_peer.message(fake_peer.UNCHOKE))
         while (told := wire.take()) is not None:
             account.take(told)
+            metadata.take(wire, told)
             if told.kind == fake_peer.REQUEST:
                 asked.put(told.triple)
         asked.put(None)
@@ -75,4 +111,4 @@ def fake_seeder(
                 give(wire, block, content[start : start + length])
                 account.sent[block] = time.monotonic()
 
-    return FakePeer(metainfo.torrent_id.v1, behave)
+    return FakePeer(metainfo.torrent_id.v1, behave, reserved=fake_peer.EXTENSIONS)

@@ -31,11 +31,13 @@ from p2pfs.formats import (
     endpoint,
     extension,
     local_search,
+    magnet,
     metainfo,
     paths,
     peer_id,
     scrape_http,
     selection,
+    ut_metadata,
     ut_pex,
     wire,
 )
@@ -198,6 +200,11 @@ def parse_text(call: Callable[[str], Any]) -> Callable[[bytes], Any]:
     return lambda data: call(data.decode("utf-8", "surrogateescape"))
 
 
+def magnet_twice(text: str) -> None:
+    link = magnet.encode(magnet.parse(text))
+    assert magnet.encode(magnet.parse(link)) == link
+
+
 def name_parts(data: bytes) -> None:
     for part in paths.safe_path(data.split(b"/")):
         assert part not in ("", ".", "..")
@@ -248,6 +255,18 @@ SEARCHES = [
     b"BT-SEARCH * HTTP/1.1\nport:1\ninfohash: " + b"aB" * 20,
 ]
 
+METADATA = [
+    ut_metadata.encode_request(7),
+    ut_metadata.encode_reject(7),
+    ut_metadata.encode_data(1, 33_000, bytes(ut_metadata.PIECE_LENGTH)),
+]
+LINKS = [
+    b"magnet:?xt=urn:btih:"
+    + b"aB" * 20
+    + b"&dn=a+b%20c&tr=udp%3A%2F%2Fa%3A1&x.pe=[::1]:6881&so=0,4-9",
+    b"magnet:?xt.1=urn:btih:" + b"A2" * 16 + b"&amp;tr.1=http://a/&ws=https://b/&x.pe=10.0.0.1:1",
+]
+
 PARSERS = [
     Parser("bencode", round_trip, [*TORRENTS, *REPLIES], BencodeError),
     Parser(
@@ -292,6 +311,8 @@ PARSERS = [
     ),
     Parser("peer-exchange", ut_pex.parse, EXCHANGES, WireError),
     Parser("local-search", local_search.parse, SEARCHES, FormatError),
+    Parser("metadata-exchange", ut_metadata.parse, METADATA, WireError),
+    Parser("magnet-links", parse_text(magnet_twice), LINKS, FormatError),
     Parser("bitfield", lambda data: Bitfield.from_bytes(data, 13), [b"\xff\xf8", b""], WireError),
     Parser("peer-lists", addresses, [bytes(range(18)) * 2, b"\x7f\0\0\1\x1a\xe1"], FormatError),
     Parser("names", name_parts, [b"a/b.txt", "ü/CON /x".encode(), b"..", b"a\\b"], FormatError),

@@ -1,4 +1,5 @@
-"""Case 16: every hostile torrent through the real commands, in a folder that is watched."""
+"""Case 16: every hostile torrent through the real commands, in a folder that is watched: as a
+file, and by a magnet link whose metadata comes from a peer."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from p2pfs.formats import metainfo
 from tests.e2e.processes import Lab, no_traceback, one_error_line
 from tests.formats.hostile_metainfos import CONTENT, HOSTILE, Hostile
 from tests.support import fake_peer
-from tests.support.fake_seeder import Account, fake_seeder
+from tests.support.fake_peer import FakePeer
+from tests.support.fake_seeder import Account, FakeMetadata, fake_seeder
 
 pytestmark = pytest.mark.torture
 
@@ -78,10 +80,49 @@ def test_a_hostile_torrent_is_refused_by_every_command_and_leaves_no_trace(
     figures(f"{len(cases)} torrents refused by show, verify and download")
 
 
-@pytest.mark.parametrize("number", range(0, len(MAPPED), 8))
-def test_an_odd_torrent_stays_inside_its_folder(
+GIVEN = [case for case in REFUSED if case.info]
+
+
+@pytest.mark.parametrize("number", range(0, len(GIVEN), 8))
+def test_hostile_metadata_from_a_peer_is_refused_and_leaves_no_trace(
     number: int, deep: Lab, figures: Callable[[str], None]
 ) -> None:
+    cases = GIVEN[number : number + 8]
+    before = snapshot(deep.top)
+    for case in cases:
+        assert case.info is not None
+        info_hash = hashlib.sha1(case.info).digest()
+        with FakePeer(info_hash, giving(case.info), reserved=fake_peer.EXTENSIONS) as peer:
+            link = f"magnet:?xt=urn:btih:{info_hash.hex()}&x.pe=127.0.0.1:{peer.port}&dn=link"
+            process = deep.run("download", link, "-p", "0", "--no-lsd")
+        assert process.wait() == 1, f"{case.title}: {process}"
+        line = one_error_line(process)
+        assert str(case.refused) in line, f"{case.title}: {process}"
+        assert "the torrent of the magnet link link cannot be used" in line
+        assert len(line) < 400
+        assert peer.trouble == []
+    assert snapshot(deep.top) == before
+    figures(f"{len(cases)} torrents refused whose metadata came from a peer")
+
+
+def giving(metadata: bytes) -> Callable[[fake_peer.Wire], None]:
+    """A peer that has the metadata of a torrent, and nothing of its content."""
+    fake = FakeMetadata(metadata)
+
+    def behave(wire: fake_peer.Wire) -> None:
+        fake.introduce(wire)
+        while (told := wire.take()) is not None:
+            fake.take(wire, told)
+
+    return behave
+
+
+@pytest.mark.parametrize("by_magnet", [False, True], ids=["file", "magnet"])
+@pytest.mark.parametrize("number", range(0, len(MAPPED), 8))
+def test_an_odd_torrent_stays_inside_its_folder(
+    number: int, by_magnet: bool, deep: Lab, figures: Callable[[str], None]
+) -> None:
+    (deep.folder / "torrents").mkdir()
     deep.tracker()
     completed = 0
     for place, case in enumerate(MAPPED[number : number + 8]):
@@ -93,10 +134,14 @@ def test_an_odd_torrent_stays_inside_its_folder(
             assert process.wait() == (1 if arguments[0] == "verify" else 0), str(process)
             assert all(line.isprintable() for line in [*process.lines, *process.errors])
         before = snapshot(deep.top)
-        complete = downloads(deep, case, name, f"output{place}")
+        complete = downloads(deep, case, name, f"output{place}", by_magnet=by_magnet)
         completed += complete
         new = {path: was for path, was in snapshot(deep.top).items() if before.get(path) != was}
         root = f"{INSIDE}/output{place}"
+        kept = {path for path in new if path.startswith(f"{INSIDE}/torrents/")}
+        assert len(kept) == by_magnet, kept
+        for path in kept:
+            assert new.pop(path) not in ("folder", "link")
         for path, was in new.items():
             assert path == root or path.startswith(f"{root}/"), f"{case.title}: {path}"
             assert "link" not in was
@@ -106,7 +151,7 @@ def test_an_odd_torrent_stays_inside_its_folder(
     figures(f"{completed} torrents downloaded, others stopped; nothing outside their folders")
 
 
-def downloads(deep: Lab, case: Hostile, name: str, output: str) -> bool:
+def downloads(deep: Lab, case: Hostile, name: str, output: str, *, by_magnet: bool) -> bool:
     """Download it from a peer that has the content of all of them; whether that was right."""
     found = metainfo.parse(case.data)
     content = CONTENT[: found.total_length].ljust(found.total_length, b"?")
@@ -117,7 +162,8 @@ def downloads(deep: Lab, case: Hostile, name: str, output: str) -> bool:
 
     with fake_seeder(found, content, Account(), give) as seeder:
         seeder.announce(deep.announce_url)
-        downloader = deep.p2pfs("download", name, *deep.where, "-o", output, "--json")
+        word = f"magnet:?xt=urn:btih:{found.torrent_id}" if by_magnet else name
+        downloader = deep.p2pfs("download", word, *deep.where, "-o", output, "--json")
         downloader.event("ready")
         if right:
             assert downloader.wait() == 0, f"{case.title}: {downloader}"

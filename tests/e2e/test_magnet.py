@@ -1,0 +1,321 @@
+"""Nothing but a magnet link: with our own, and both ways with libtorrent."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import Lab, Running, no_traceback, one_error_line
+
+NAME = "content.bin"
+SIZE = 1_234_567
+CLIENT = Path(__file__).with_name("foreign_client.py")
+
+with_libtorrent = pytest.mark.skipif(
+    importlib.util.find_spec("libtorrent") is None, reason="libtorrent is not installed"
+)
+
+
+def link(lab: Lab, torrent: str, *more: str) -> str:
+    """The magnet link of a .torrent, which is then taken away."""
+    made = lab.run("magnet", torrent, *more)
+    assert made.wait() == 0, str(made)
+    (text,) = made.lines
+    return text
+
+
+def forget(lab: Lab, torrent: str) -> None:
+    (lab.folder / torrent).unlink()
+    for kept in (lab.folder / "torrents").glob("*.torrent"):
+        kept.unlink()
+
+
+def without_trackers(lab: Lab, path: str) -> str:
+    made = lab.run("make-torrent", path, "-o", "bare.torrent")
+    assert made.wait() == 0, str(made)
+    return "bare.torrent"
+
+
+def download(lab: Lab, magnet: str, *more: str) -> Running:
+    """A download with nothing but the link: no tracker is named beside it."""
+    process = lab.p2pfs("download", magnet, "-p", "0", "--no-lsd", "--json", *more)
+    process.event("ready")
+    return process
+
+
+def foreign(lab: Lab, torrent: str, folder: str) -> Running:
+    (lab.folder / folder).mkdir(exist_ok=True)
+    process = lab.start(sys.executable, str(CLIENT), torrent, folder)
+    process.event("ready")
+    return process
+
+
+# -- among our own
+
+
+def test_a_link_with_a_tracker_in_it_is_all_that_a_download_needs(lab: Lab) -> None:
+    lab.tracker()
+    data = lab.content(NAME, SIZE)
+    torrent = lab.torrent(f"seeds/{NAME}")
+    lab.seed("-f", torrent)
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+
+    ours = download(lab, magnet)
+
+    assert ours.wait() == 0, str(ours)
+    assert lab.read(f"output/{NAME}") == data
+    told = [event for event in ours.events if event["event"] == "metadata"]
+    assert told[0]["name"] == NAME
+    assert told[-1]["bytes_done"] == told[-1]["bytes_total"] > 0
+    assert ours.last("final")["message"] == f"Successfully Downloaded {NAME} to output/{NAME}"
+
+
+def test_a_udp_tracker_in_the_link_does_as_well(lab: Lab) -> None:
+    lab.tracker()
+    data = lab.content(NAME, SIZE)
+    torrent = lab.torrent(f"seeds/{NAME}")
+    lab.seed("-f", torrent)
+    url = f"udp://127.0.0.1:{lab.tracker_port}/announce"
+    magnet = link(lab, without_trackers(lab, f"seeds/{NAME}"), "-t", url)
+    forget(lab, torrent)
+
+    assert download(lab, magnet).wait() == 0
+
+    assert lab.read(f"output/{NAME}") == data
+
+
+def test_a_link_with_a_peer_in_it_needs_no_tracker(lab: Lab) -> None:
+    lab.tracker()
+    data = lab.content(NAME, SIZE)
+    seeder = lab.p2pfs("seed", *lab.where, "--json", "-f", lab.torrent(f"seeds/{NAME}"))
+    port = seeder.event("ready")["port"]
+    magnet = link(lab, without_trackers(lab, f"seeds/{NAME}"), "--peer", f"127.0.0.1:{port}")
+    assert "tr=" not in magnet
+    forget(lab, "bare.torrent")
+
+    assert download(lab, magnet).wait() == 0
+
+    assert lab.read(f"output/{NAME}") == data
+
+
+def test_metadata_that_was_fetched_is_kept_and_a_restart_does_not_fetch_it_again(lab: Lab) -> None:
+    tracker = lab.tracker()
+    data = lab.content(NAME, 20_000_000)
+    torrent = lab.torrent(f"seeds/{NAME}")
+    seeder = lab.seed("-f", torrent, "--up-limit", "2M")
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+    before = download(lab, magnet)
+    before.progress(lambda event: event["pieces_done"] > 3)
+    before.kill()
+    kept = lab.metainfo(f"torrents/{NAME}.torrent")
+    assert kept.trackers == ((lab.announce_url,),)
+    tracker.kill()
+    seeder.leave()
+
+    after = download(lab, magnet)
+
+    event = after.progress(lambda event: event["pieces_done"] > 3)
+    assert event["state"] == "downloading"
+    assert not any(event["event"] == "metadata" for event in after.events)
+    assert len(data) == event["bytes_total"]
+    after.leave()
+
+
+def test_a_link_chooses_files(lab: Lab) -> None:
+    lab.tracker()
+    files = {name: lab.content(name, 50_000, under="seeds/album") for name in "abc"}
+    torrent = lab.torrent("seeds/album")
+    lab.seed("-f", torrent)
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+
+    assert download(lab, f"{magnet}&so=1").wait() == 0
+
+    assert lab.read("output/album/b") == files["b"]
+    assert not (lab.folder / "output/album/a").exists()
+    assert not (lab.folder / "output/album/c").exists()
+
+
+def test_several_links_and_a_torrent_are_downloaded_together(lab: Lab) -> None:
+    lab.tracker()
+    data = {name: lab.content(name, SIZE) for name in ("a", "b", "c")}
+    torrents = [lab.torrent(f"seeds/{name}", output=f"{name}.torrent") for name in data]
+    lab.seed(*(word for torrent in torrents for word in ("-f", torrent)))
+    magnets = [link(lab, torrent) for torrent in torrents[:2]]
+
+    ours = lab.p2pfs("download", *magnets, "c.torrent", "-p", "0", "--no-lsd")
+
+    assert ours.wait() == 0, str(ours)
+    for name, content in data.items():
+        assert lab.read(f"output/{name}") == content
+        assert f"Successfully Downloaded {name} to output/{name}" in ours.lines
+
+
+# -- when it does not work
+
+
+def test_a_link_that_nobody_answers_ends_with_what_was_tried(lab: Lab) -> None:
+    lab.tracker()
+    magnet = f"magnet:?xt=urn:btih:{'01' * 20}&dn=gone&x.pe=127.0.0.1:1&tr={lab.announce_url}"
+
+    ours = lab.run("download", magnet, "-p", "0", "--no-lsd", "--metadata-timeout", "2")
+
+    assert ours.wait() == 1
+    line = one_error_line(ours)
+    assert line.startswith("p2pfs: nobody gave the metadata of gone in 2 s: ")
+    assert f"{lab.announce_url} answered: 0 seeders" in line
+    assert "127.0.0.1:1: Connection refused" in line
+    assert not (lab.folder / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("magnet", "reason"),
+    [
+        ("magnet:?dn=x", "names no torrent"),
+        ("magnet:?xt=urn:btih:12", "not an info hash"),
+        (f"magnet:?xt=urn:btmh:1220{'ab' * 32}&tr=http://t/", "version 2 alone"),
+        (f"magnet:?xt=urn:btih:{'01' * 20}", "names no tracker and no peer"),
+        (f"magnet:?xt=urn:btih:{'01' * 20}&x.pe=nowhere", "not the address of a peer"),
+        (f"magnet:?xt=urn:btih:{'01' * 20}&x.pe=a:1&so=x", "selects no files"),
+    ],
+)
+def test_a_link_that_cannot_be_used_is_wrong_usage(lab: Lab, magnet: str, reason: str) -> None:
+    ours = lab.run("download", magnet, "-p", "0", "--no-lsd")
+
+    assert ours.wait() == 2
+    assert reason in one_error_line(ours)
+
+
+@pytest.mark.parametrize("how", ["exit", "signal"])
+def test_waiting_for_metadata_ends_cleanly(lab: Lab, how: str) -> None:
+    lab.tracker()
+    magnet = f"magnet:?xt=urn:btih:{'01' * 20}&tr={lab.announce_url}"
+    ours = download(lab, magnet)
+    ours.event("metadata", lambda event: "answered" in event["tracker"])
+    assert "fetching metadata from 0 peers" in ours.ask("prog", "note")["text"]
+
+    if how == "exit":
+        assert ours.leave()["exit_code"] == 1
+    else:
+        ours.signal(signal.SIGINT)
+        assert ours.wait() == 130
+    no_traceback(ours)
+
+
+def test_the_link_of_a_torrent_that_is_not_there_is_an_error(lab: Lab) -> None:
+    made = lab.run("magnet", "nothing")
+
+    assert made.wait() == 1
+    assert "there is no torrents/nothing.torrent" in one_error_line(made)
+
+
+def test_a_link_as_json_with_all_that_was_named(lab: Lab) -> None:
+    lab.content(NAME, 5)
+    without_trackers(lab, f"seeds/{NAME}")
+
+    more = ("-i", "tracker.example", "-t", "udp://u.example:80", "--peer", "[::1]:9000")
+    made = lab.run("magnet", "bare.torrent", "--json", *more)
+
+    assert made.wait() == 0
+    (final,) = [json.loads(line) for line in made.lines]
+    assert final["magnet"] == (
+        f"magnet:?xt=urn:btih:{final['info_hash']}&dn={NAME}"
+        "&tr=udp%3A%2F%2Fu.example%3A80&tr=http%3A%2F%2Ftracker.example%3A9999%2Fannounce"
+        "&x.pe=%5B::1%5D:9000"
+    )
+
+
+# -- libtorrent
+
+
+@with_libtorrent
+@pytest.mark.parametrize("size", [1, SIZE])
+def test_our_downloader_takes_metadata_and_content_from_a_libtorrent_swarm(
+    lab: Lab, size: int
+) -> None:
+    lab.tracker()
+    data = lab.content(NAME, size)
+    torrent = lab.torrent(f"seeds/{NAME}")
+    theirs = foreign(lab, torrent, "seeds")
+    theirs.event("complete")
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+
+    ours = download(lab, magnet)
+
+    assert ours.wait() == 0, str(ours)
+    assert lab.read(f"output/{NAME}") == data
+    (source,) = ours.last("final")["torrents"][0]["sources"]
+    assert "libtorrent" in source["client"]
+    assert source["bytes_down"] == size
+
+
+@with_libtorrent
+def test_the_address_of_a_libtorrent_peer_is_enough(lab: Lab) -> None:
+    data = lab.content(NAME, SIZE)
+    torrent = without_trackers(lab, f"seeds/{NAME}")
+    theirs = foreign(lab, torrent, "seeds")
+    port = theirs.event("ready")["port"]
+    theirs.event("complete")
+    magnet = link(lab, torrent, "--peer", f"127.0.0.1:{port}")
+    forget(lab, torrent)
+
+    assert download(lab, magnet).wait() == 0
+
+    assert lab.read(f"output/{NAME}") == data
+
+
+@with_libtorrent
+def test_libtorrent_takes_metadata_and_content_from_our_seeder(lab: Lab) -> None:
+    lab.tracker()
+    data = lab.content(NAME, SIZE)
+    torrent = lab.torrent(f"seeds/{NAME}")
+    lab.seed("-f", torrent)
+
+    theirs = foreign(lab, link(lab, torrent), "theirs")
+
+    theirs.event("complete")
+    assert lab.read(f"theirs/{NAME}") == data
+
+
+@with_libtorrent
+def test_libtorrent_needs_only_the_address_of_our_seeder(lab: Lab) -> None:
+    lab.tracker()
+    data = lab.content(NAME, SIZE)
+    seeder = lab.p2pfs("seed", *lab.where, "--json", "-f", lab.torrent(f"seeds/{NAME}"))
+    port = seeder.event("ready")["port"]
+    magnet = link(lab, without_trackers(lab, f"seeds/{NAME}"), "--peer", f"127.0.0.1:{port}")
+
+    theirs = foreign(lab, magnet, "theirs")
+
+    theirs.event("complete")
+    assert lab.read(f"theirs/{NAME}") == data
+
+
+@with_libtorrent
+def test_metadata_of_many_pieces_goes_both_ways(lab: Lab) -> None:
+    lab.tracker()
+    files = {f"{number:04}": bytes([number % 251]) * 100 for number in range(2000)}
+    for name, content in files.items():
+        (lab.folder / "seeds/many").mkdir(parents=True, exist_ok=True)
+        (lab.folder / "seeds/many" / name).write_bytes(content)
+    torrent = lab.torrent("seeds/many")
+    assert len(lab.metainfo(torrent).info_bytes) > 3 * 16384
+    seeder = lab.seed("-f", torrent)
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+
+    theirs = foreign(lab, magnet, "theirs")
+    theirs.event("complete")
+    seeder.leave()
+    assert download(lab, magnet).wait() == 0
+
+    for name, content in files.items():
+        assert lab.read(f"output/many/{name}") == lab.read(f"theirs/many/{name}") == content
