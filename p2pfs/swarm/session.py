@@ -98,7 +98,7 @@ class Session:
         self._out: list[bytes | BlockRequest] = []
         self._rejected: list[BlockRequest] = []  # to be told after all that is in `_out`
         self._refused = 0  # requests rejected since we choked
-        self._taken_back: dict[BlockRequest, None] = {}
+        self._taken_back: dict[BlockRequest, int] = {}  # how many answers to each may come
         self._forgotten = 0  # requests taken back that are not in there any more
         self._strikes = 0
         self._introductions = 0
@@ -135,8 +135,7 @@ class Session:
             self.owed -= blocks_in(block)
             self.last_block_at = now
             events.append(BlockArrived(block, payload, now - sent_at))
-        elif block in self._taken_back:
-            del self._taken_back[block]
+        elif self._was_taken_back(block):
             events.append(BlockArrived(block, payload, None))
         else:
             self._strike("blocks that nobody asked for")
@@ -204,8 +203,7 @@ class Session:
 
     def _receive_reject(self, block: BlockRequest) -> Event | None:
         """Each request gets one answer, so what was taken back is answered before what was not."""
-        if block in self._taken_back:
-            del self._taken_back[block]
+        if self._was_taken_back(block):
             return None
         if self.outstanding.pop(block, None) is not None:
             self.owed -= blocks_in(block)
@@ -404,10 +402,19 @@ class Session:
         for block in blocks:
             del self.outstanding[block]
             self.owed -= blocks_in(block)
-        taken_back.update(dict.fromkeys(blocks))
+            before = taken_back.pop(block, 0)
+            taken_back[block] = before + 1 if self.fast else 1
         while len(taken_back) > TAKEN_BACK:
-            del taken_back[next(iter(taken_back))]
-            self._forgotten += 1
+            self._forgotten += taken_back.pop(next(iter(taken_back)))
+
+    def _was_taken_back(self, block: BlockRequest) -> bool:
+        """Whether this answers a request that was taken back, which counts as answered then."""
+        left = self._taken_back.get(block, 0)
+        if left > 1:
+            self._taken_back[block] = left - 1
+        elif left:
+            del self._taken_back[block]
+        return left > 0
 
     def send_block(self, block: BlockRequest) -> None:
         self._out.append(wire.block_header(block))

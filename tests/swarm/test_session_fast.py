@@ -236,6 +236,17 @@ def test_a_request_made_again_after_a_cancel_has_an_answer_of_its_own():
     assert peer.receive_data(piece_message(FIRST), 3.0)[0].waited == 2.0
 
 
+def test_requests_made_and_cancelled_over_and_over_may_all_be_rejected():
+    peer = session()
+    for _ in range(3):
+        peer.request([FIRST], 0.0)
+        peer.cancel([FIRST])
+
+    [event] = peer.receive_data(reject(FIRST) + piece_message(FIRST) + reject(FIRST), 0.0)
+    assert isinstance(event, BlockArrived)
+    assert breach(peer, reject(FIRST)) == "a reject of what was not asked for"
+
+
 @pytest.mark.parametrize("wrong", [FIRST, SECOND._replace(length=7), BlockRequest(99, 0, 1)])
 def test_a_reject_of_what_was_not_asked_for_is_a_breach(wrong):
     peer = session()
@@ -396,7 +407,11 @@ def test_the_cut_of_the_bytes_does_not_matter(field, sent, cut):
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["request", "cancel", "choke", "unchoke", "answer"]), blocks)
+        st.tuples(
+            st.sampled_from(["request", "cancel", "choke", "unchoke", "answer"]),
+            blocks,
+            st.booleans(),
+        )
     )
 )
 @settings(max_examples=200, deadline=None)
@@ -417,7 +432,7 @@ def test_every_request_gets_exactly_one_answer(steps):
         told.extend(pair.pass_on(pair.two))
 
     exchange()
-    for step, block in steps:
+    for step, block, at_once in steps:
         if step == "request" and block not in pair.one.outstanding:
             pair.one.request([block], 0.0)
             asked += 1
@@ -431,7 +446,9 @@ def test_every_request_gets_exactly_one_answer(steps):
             pair.two.unchoke()
         elif queued:
             pair.two.send_block(queued.pop(0))
-        exchange()
+        if at_once:
+            exchange()
+    exchange()
     pair.two.choke()
     pair.two.reject(queued)
     exchange()
