@@ -44,7 +44,7 @@ from p2pfs.swarm.uploads import MAX_QUEUED
 if TYPE_CHECKING:
     from p2pfs.net.connection import Connection
 
-__all__ = ["Exchange", "ExchangeOwner", "packed_host", "settle_duplicate"]
+__all__ = ["ContentOwner", "Exchange", "PeersOwner", "packed_host", "settle_duplicate"]
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +69,14 @@ SETTLED: Final = 1.0
 """Seconds after which two ends have not dialled each other at the same time: what runs stays."""
 
 
-class ExchangeOwner(Protocol):
-    """What an exchange tells the torrent it works for."""
+class PeersOwner(Protocol):
+    """What an exchange tells whoever knows the peers of the torrent."""
 
-    def peer_joined(self, connection: Connection, peer_id: bytes) -> None: ...
+    def joined(self, connection: Connection, peer_id: bytes) -> None: ...
 
-    def peer_introduced(self, connection: Connection, handshake: ExtendedHandshake) -> None: ...
+    def introduced(self, connection: Connection, handshake: ExtendedHandshake) -> None: ...
 
-    def peer_left(self, connection: Connection) -> None: ...
+    def left(self, connection: Connection) -> None: ...
 
     def met_ourselves(self, connection: Connection) -> None: ...
 
@@ -86,7 +86,13 @@ class ExchangeOwner(Protocol):
 
     def nothing_to_exchange(self, connection: Connection) -> None: ...
 
-    def completed(self) -> None: ...
+
+class ContentOwner(Protocol):
+    """What an exchange tells whoever keeps the content of the torrent."""
+
+    def completed(self) -> None:
+        """Every wanted piece is there."""
+        ...
 
     def served(self, number: int) -> None:
         """Content file `number` is being sent from."""
@@ -106,7 +112,8 @@ class Exchange:
 
     def __init__(
         self,
-        owner: ExchangeOwner,
+        peers: PeersOwner,
+        content: ContentOwner,
         store: PieceStore,
         peer_id: PeerId,
         disk: Disk,
@@ -116,7 +123,8 @@ class Exchange:
         wanted: Bitfield | None,
         port: int,
     ) -> None:
-        self._owner = owner
+        self._peers = peers
+        self._keeper = content
         self._store = store
         self._writer = PieceWriter(self, store, disk, assembler)
         self._up_limit = up_limit
@@ -167,9 +175,9 @@ class Exchange:
         """
         peer_id, host = handshake.peer_id, connection.address[0]
         if peer_id == self.peer_id:
-            self._owner.met_ourselves(connection)
+            self._peers.met_ourselves(connection)
             raise NetworkError("connected to ourselves")
-        if self._owner.is_banned(host, peer_id):
+        if self._peers.is_banned(host, peer_id):
             raise NetworkError("banned: it sent data that failed the hash")
         now = self._loop.time()
         if self._closed or (len(self.connections) >= MAX_PEERS and not self._make_room(now)):
@@ -187,7 +195,7 @@ class Exchange:
         )
         self.connections[peer] = connection
         self.transfer.join(peer, replace(self._introduction, your_ip=your_ip))
-        self._owner.peer_joined(connection, peer_id)
+        self._peers.joined(connection, peer_id)
         self.push_soon()
         return peer
 
@@ -209,7 +217,7 @@ class Exchange:
         log.info("%s left: %s", connection.address, connection.closing)
         self._metadata.left(peer)
         self.transfer.leave(peer, self._loop.time())
-        self._owner.peer_left(connection)
+        self._peers.left(connection)
         self.settle()
 
     def found(self, pieces: Iterable[int]) -> None:
@@ -335,11 +343,11 @@ class Exchange:
             connection.close(str(error))
 
     def _content(self, number: int) -> _Content:
-        self._owner.served(number)
+        self._keeper.served(number)
         content = self._contents.get(number)
         if content is None:
             content = self._contents[number] = _Content(
-                self._store, number, self._writer, self._owner.reading_failed
+                self._store, number, self._writer, self._keeper.reading_failed
             )
         return content
 
@@ -355,11 +363,11 @@ class Exchange:
         elif isinstance(effect, Learned):
             connection = self.connections.get(effect.peer)
             if connection is not None:
-                self._owner.peer_introduced(connection, effect.handshake)
+                self._peers.introduced(connection, effect.handshake)
         elif isinstance(effect, Heard):
             self._hear(effect)
         elif isinstance(effect, Completed):
-            self._owner.completed()
+            self._keeper.completed()
         elif isinstance(effect, Close):
             self._close_peer(effect)
 
@@ -379,12 +387,12 @@ class Exchange:
         peer = effect.peer
         if effect.banned:  # also when it has left: it may come back
             log.warning("%s is banned: %s", peer.address, effect.reason)
-            self._owner.ban(peer.address[0], peer.peer_id)
+            self._peers.ban(peer.address[0], peer.peer_id)
         connection = self.connections.get(peer)
         if connection is None:
             return
         if effect.redundant:
-            self._owner.nothing_to_exchange(connection)
+            self._peers.nothing_to_exchange(connection)
         connection.close(effect.reason)
 
     # -- what the writer tells
@@ -402,11 +410,11 @@ class Exchange:
         self.transfer.leeching.write_failed(piece)
 
     def writing_failed(self, error: StorageError) -> None:
-        self._owner.disk_failed(error)
+        self._keeper.disk_failed(error)
         self.suspend()
 
     def writing_works(self) -> None:
-        self._owner.disk_failed(None)
+        self._keeper.disk_failed(None)
         self.transfer.leeching.resume()
         self.tick()
 

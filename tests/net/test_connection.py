@@ -45,7 +45,7 @@ async def listening(
 
 
 def failures(torrent: Torrent, address: tuple[str, int]) -> int:
-    entry = torrent._dialler.book._entries.get(address)
+    entry = torrent._peers.dialler.book._entries.get(address)
     return 0 if entry is None else entry.failures
 
 
@@ -274,12 +274,12 @@ async def test_a_client_that_dials_itself_notices_and_does_not_try_again(
     address = (LOCAL, client.port)
 
     torrent.add_peers([address])
-    await until(lambda: address in torrent._dialler.book._own)
+    await until(lambda: address in torrent._peers.dialler.book._own)
     torrent.add_peers([address])
 
     await until(lambda: len(client._admission) == 0)
     assert torrent.peers() == []
-    assert len(torrent._dialler.book) == 0
+    assert len(torrent._peers.dialler.book) == 0
 
 
 @both_loops
@@ -295,7 +295,7 @@ async def test_two_clients_that_dial_each_other_at_once_keep_one_connection(
         await until(lambda: len(first._admission) == len(second._admission) == 1)  # noqa: B023
         await until(lambda: len(one.peers()) == len(two.peers()) == 1)  # noqa: B023
         for torrent, other in ((one, second), (two, first)):
-            entry = torrent._dialler.book._entries[LOCAL, other.port]
+            entry = torrent._peers.dialler.book._entries[LOCAL, other.port]
             await until(lambda: entry.connected)  # noqa: B023 - and is not dialled again
         await first.close()
         await second.close()

@@ -186,7 +186,7 @@ async def test_two_complete_clients_part_and_stay_apart(swarm: Swarm, sample: Sa
 
     torrent.add_peers(at(seeder))
     seeded.add_peers(at(leecher))
-    assert not torrent._dialler._under_way
+    assert not torrent._peers.dialler._under_way
 
 
 # -- what is there already

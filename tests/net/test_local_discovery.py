@@ -92,7 +92,7 @@ async def listening(client: Client) -> None:
 
 
 def known(torrent: Torrent) -> set[tuple[str, int]]:
-    return set(torrent._dialler.book._entries)
+    return set(torrent._peers.dialler.book._entries)
 
 
 @both_loops

@@ -59,7 +59,7 @@ def told(message: PexMessage) -> bytes:
 
 def known(torrent: Torrent) -> set[tuple[str, int]]:
     """Where the torrent knows of a peer, connected or not."""
-    return set(torrent._dialler.book._entries)
+    return set(torrent._peers.dialler.book._entries)
 
 
 async def expect_no_exchange(client: Client, torrent: Torrent, sample: Sample) -> None:
@@ -302,7 +302,7 @@ async def test_a_peer_that_is_found_at_another_address_does_not_break_what_runs(
     for torrent, other in ((leech, one), (seed, two)):
         alias = ("127.0.0.2", other.port)
         torrent.called_by(alias)
-        entry = torrent._dialler.book._entries[alias]
+        entry = torrent._peers.dialler.book._entries[alias]
         await until(partial(failed, entry))
 
     assert list(leech.connected) == [before]

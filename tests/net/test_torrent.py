@@ -89,7 +89,7 @@ async def test_a_tracker_cannot_have_us_resolve_names_without_end(content, tmp_p
         torrent.found_peers([PeerAddress(f"n{n}.invalid", 1) for n in range(100)])
         torrent.found_peers([PeerAddress("127.0.0.1", 1), PeerAddress("::1", 1)])
 
-        assert len(torrent._dialler.book) == 10
+        assert len(torrent._peers.dialler.book) == 10
 
 
 counts_files = pytest.mark.skipif(
@@ -165,7 +165,7 @@ async def test_a_seeder_dials_again_whom_it_could_not_reach(content, monkeypatch
     async with Client(bind="127.0.0.1") as seeder:
         torrent = await seeder.seed(metainfo, content)
         torrent.add_peers([("127.0.0.1", port)])
-        await until(lambda: torrent._dialler.pause)
+        await until(lambda: torrent._peers.dialler.pause)
 
         async with Client(bind="127.0.0.1", port=port, port_tries=1) as leech:
             path = await (await leech.download(metainfo, tmp_path / "output")).wait()

@@ -325,7 +325,7 @@ async def test_a_web_seed_with_wrong_bytes_is_blamed_and_nobody_beside_it(swarm:
 
     assert sample.is_at(path)
     assert [f":{bad.port}:" in one for one in progress.web_problems] == [True]
-    assert not torrent.is_banned("127.0.0.1", seeder_torrent.peer_id)
+    assert not torrent._peers.is_banned("127.0.0.1", seeder_torrent.peer_id)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 500, 502])
