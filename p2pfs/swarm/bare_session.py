@@ -61,13 +61,13 @@ class BareSession(Session):
                 return None
             case wire.Extended():
                 return self._receive_extended(message)
-            case wire.Bitfield() | wire.HaveAll() | wire.HaveNone():
+            case wire.Bitfield(data):
+                self._add_all(data)
+            case wire.HaveAll():
+                self._has_all = True
+            case wire.HaveNone():
                 if not self._field_due:
-                    raise WireError("a bitfield that is not the first message")
-                self._has_all = isinstance(message, wire.HaveAll)
-                if isinstance(message, wire.Bitfield):
-                    self._field += message.data
-                    self._whole_field = True
+                    raise WireError("have none after the first message")
             case _:
                 if self.fast and self._field_due:
                     raise WireError("the first message has to say what the peer has")
@@ -104,6 +104,15 @@ class BareSession(Session):
         if place >= len(self._field):
             self._field += bytes(place + 1 - len(self._field))
         self._field[place] |= 0x80 >> piece % 8
+
+    def _add_all(self, data: bytes) -> None:
+        """A bitfield, also a later one: it takes nothing back."""
+        width = len(data)
+        if width < len(self._field) or (self._whole_field and width > len(self._field)):
+            raise WireError("a bitfield of another size than what came before it")
+        both = int.from_bytes(self._field.ljust(width, b"\0"), "big") | int.from_bytes(data, "big")
+        self._field[:] = both.to_bytes(width, "big")
+        self._whole_field = True
 
     def resume(self, geometry: Geometry, now: float) -> tuple[Session, bytes]:
         """The session that goes on from here, and what it has to receive first."""

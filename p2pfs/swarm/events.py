@@ -23,6 +23,7 @@ __all__ = [
     "PeerChoked",
     "PeerExtended",
     "PeerHave",
+    "PeerHaves",
     "PeerLost",
     "PeerRejected",
     "PeerUnchoked",
@@ -36,6 +37,12 @@ class PeerHave(NamedTuple):
     piece: int
 
 
+class PeerHaves(NamedTuple):
+    """The peer has all of these pieces more: at least one, and none that it had."""
+
+    pieces: Bitfield
+
+
 class PeerLost(NamedTuple):
     """The peer has one piece less (BEP 54); it will not answer `lost`."""
 
@@ -44,7 +51,7 @@ class PeerLost(NamedTuple):
 
 
 class PeerBitfield(NamedTuple):
-    """The peer said which pieces it has, `has`; each `PeerHave` after it adds one.
+    """The peer said which pieces it has, `has`; `PeerHave` and `PeerHaves` after it add some.
 
     Also for the shorter words of the fast extension (BEP 6): all, or none.
     """
@@ -123,6 +130,7 @@ class BlockArrived(NamedTuple):
 
 Event = (
     PeerHave
+    | PeerHaves
     | PeerLost
     | PeerBitfield
     | PeerChoked

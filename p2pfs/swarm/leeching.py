@@ -79,10 +79,21 @@ class Leeching:
         self.picker.source_left(session.peer_has, peer.joined_complete)
 
     def bitfield(self, peer: Peer, has: Bitfield) -> None:
+        """What `peer` has, of which nothing was known."""
         peer.joined_complete = has.complete
         self.picker.source_joined(has)
         peer.interesting = self.picker.remaining if has.complete else self.picker.needed_of(has)
         peer.session.set_interested(peer.interesting > 0)
+
+    def has_more(self, peer: Peer, pieces: Bitfield) -> None:
+        """`peer` has `pieces` beside what it was known to have."""
+        if pieces.complete:
+            self.bitfield(peer, pieces)
+        else:
+            self.picker.source_joined(pieces)
+            peer.interesting += self.picker.needed_of(pieces)
+            peer.session.set_interested(peer.interesting > 0)
+        peer.retry_at = 0.0
 
     def has(self, peer: Peer, piece: int) -> None:
         self.picker.source_has(piece)
@@ -95,8 +106,10 @@ class Leeching:
         """`peer` has `piece` no more; `lost` are requests that it will not answer."""
         if peer.joined_complete:  # it is counted piece by piece from here on
             peer.joined_complete = False
-            self.picker.source_left(peer.session.peer_has, True)
-            self.picker.source_joined(peer.session.peer_has)
+            left = Bitfield.full(self._geometry.piece_count)
+            self.picker.source_left(left, True)
+            left.discard(piece)
+            self.picker.source_joined(left)
         else:
             self.picker.source_lost(piece)
         if self.picker.is_needed(piece):

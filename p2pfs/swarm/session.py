@@ -28,6 +28,7 @@ from p2pfs.swarm.events import (
     PeerChoked,
     PeerExtended,
     PeerHave,
+    PeerHaves,
     PeerLost,
     PeerRejected,
     PeerUnchoked,
@@ -173,8 +174,10 @@ class Session:
                 return None
             case wire.Extended():
                 return self._receive_extended(message)
-            case wire.Bitfield() | wire.HaveAll() | wire.HaveNone():
-                raise WireError("a bitfield that is not the first message")
+            case wire.Bitfield() | wire.HaveAll():
+                return self._receive_more(message)
+            case wire.HaveNone():
+                raise WireError("have none after the first message")
             case _:
                 return None
 
@@ -185,12 +188,8 @@ class Session:
                 return None
             case wire.Extended():
                 return self._receive_extended(message)
-            case wire.Bitfield(data):
-                self.peer_has = Bitfield.from_bytes(data, self.geometry.piece_count)
-                if self.peer_has.spare_bits_were_set:
-                    self._strike("a bitfield with spare bits set")
-            case wire.HaveAll():
-                self.peer_has = Bitfield.full(self.geometry.piece_count)
+            case wire.Bitfield() | wire.HaveAll():
+                self.peer_has = self._field_in(message)
             case wire.HaveNone():
                 pass
             case _:
@@ -200,6 +199,23 @@ class Session:
                 return self._receive(message)
         self._field_due = False
         return PeerBitfield(self.peer_has.copy())
+
+    def _field_in(self, message: wire.Bitfield | wire.HaveAll) -> Bitfield:
+        """The pieces that `message` names."""
+        if isinstance(message, wire.HaveAll):
+            return Bitfield.full(self.geometry.piece_count)
+        field = Bitfield.from_bytes(message.data, self.geometry.piece_count)
+        if field.spare_bits_were_set:
+            self._strike("bitfields with spare bits set")
+        return field
+
+    def _receive_more(self, message: wire.Bitfield | wire.HaveAll) -> Event | None:
+        """In place of many haves, as aria2 tells of its progress; it takes nothing back."""
+        more = self._field_in(message) - self.peer_has
+        if not more.count:
+            return None
+        self.peer_has = self.peer_has | more
+        return PeerHaves(more)
 
     def _receive_reject(self, block: BlockRequest) -> Event | None:
         """Each request gets one answer, so what was taken back is answered before what was not."""

@@ -28,6 +28,7 @@ from p2pfs.swarm.events import (
     PeerChoked,
     PeerExtended,
     PeerHave,
+    PeerHaves,
     PeerLost,
     PeerRejected,
     PeerUnchoked,
@@ -102,6 +103,9 @@ class Transfer:
             elif isinstance(event, PeerBitfield):
                 leeching.bitfield(peer, event.has)
                 serving.greeted(peer)
+                self._close_if_redundant(peer)
+            elif isinstance(event, PeerHaves):
+                leeching.has_more(peer, event.pieces)
                 self._close_if_redundant(peer)
             elif isinstance(event, PeerChoked):
                 leeching.choked(peer, event.lost)

@@ -35,9 +35,6 @@ def test_a_foreign_client_seeds_several_files_to_us(tmp_path, client, scheme):
 @pytest.mark.parametrize("scheme", ["http", "udp"])
 @pytest.mark.parametrize("client", ON_LOOPBACK, ids=lambda client: client.name)
 def test_a_foreign_client_downloads_several_files_from_us(tmp_path, client, scheme):
-    if client.name == "aria2":
-        # it tells of 20 and more new pieces at once by a bitfield, which we do not take yet
-        pytest.xfail("a later bitfield ends the connection")
     run(tmp_path, client, Cell(seeds=False, magnet=False, scheme=scheme))
 
 

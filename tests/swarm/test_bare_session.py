@@ -109,6 +109,23 @@ def test_haves_are_added_to_a_bitfield_or_stand_alone():
     assert list(after_none.peer_has) == [3]
 
 
+@pytest.mark.parametrize(
+    "first", [wire.encode_bitfield(b"\x80\0"), wire.encode_have(0), wire.UNCHOKE]
+)
+def test_later_bitfields_are_added_to_what_came_before(first):
+    after, _ = resumed(
+        bare(first, wire.encode_bitfield(b"\x40\0"), wire.encode_bitfield(b"\0\x40"))
+    )
+
+    assert list(after.peer_has) == ([1, 9] if first == wire.UNCHOKE else [0, 1, 9])
+
+
+def test_a_later_have_all_is_passed_on():
+    after, _ = resumed(bare(wire.encode_bitfield(b"\x80\0"), wire.HAVE_ALL, fast=True))
+
+    assert after.peer_has.complete
+
+
 def test_a_have_beyond_the_torrent_is_a_breach_then():
     assert isinstance(resumed(bare(wire.encode_have(16)))[1][-1], Breached)
 
@@ -196,8 +213,9 @@ def test_after_it_news_are_news():
 @pytest.mark.parametrize(
     ("fast", "data"),
     [
-        (False, [wire.UNCHOKE, wire.encode_bitfield(b"\0")]),
-        (False, [wire.encode_bitfield(b"\0"), wire.encode_bitfield(b"\0")]),
+        (False, [wire.encode_bitfield(b"\0"), wire.encode_bitfield(b"\0\0")]),
+        (False, [wire.encode_bitfield(b"\0\0"), wire.encode_bitfield(b"\0")]),
+        (False, [wire.encode_have(8), wire.encode_bitfield(b"\0")]),
         (True, [wire.UNCHOKE]),
         (True, [wire.HAVE_ALL, wire.HAVE_NONE]),
         (True, [wire.HAVE_ALL, wire.encode_rejects([BLOCK])]),

@@ -22,6 +22,7 @@ from p2pfs.swarm.events import (
     PeerChoked,
     PeerExtended,
     PeerHave,
+    PeerHaves,
     PeerLost,
     PeerUnchoked,
     PeerUploadOnly,
@@ -113,13 +114,34 @@ def test_a_bitfield_is_told_as_it_was_when_it_came():
 
 @pytest.mark.parametrize(
     "first",
-    [wire.encode_bitfield(b"\x80\x00"), wire.encode_have(1), wire.UNCHOKE, wire.INTERESTED],
-    ids=["bitfield", "have", "unchoke", "interested"],
+    [wire.encode_bitfield(b"\x80\x00"), wire.encode_have(0), wire.UNCHOKE + wire.encode_have(0)],
+    ids=["bitfield", "have", "unchoke and have"],
 )
-def test_a_bitfield_that_is_not_the_first_message_is_a_breach(first):
-    reason = breach(session(), first + wire.encode_bitfield(b"\xff\x00"))
+def test_a_later_bitfield_adds_what_is_new_in_it_and_takes_nothing_back(first):
+    peer = session()
+    peer.receive_data(first, 0.0)
+    assert list(peer.peer_has) == [0]
 
-    assert reason == "a bitfield that is not the first message"
+    assert peer.receive_data(wire.encode_bitfield(b"\xc0\x40"), 0.0) == [
+        PeerHaves(Bitfield.of(10, [1, 9]))
+    ]
+    assert peer.receive_data(wire.encode_bitfield(b"\x40\x40") * 1000, 0.0) == []
+    assert list(peer.peer_has) == [0, 1, 9]
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_a_later_bitfield_of_the_wrong_size_is_a_breach(size):
+    assert "cannot have" in breach(session(), wire.UNCHOKE + wire.encode_bitfield(bytes(size)))
+
+
+def test_spare_bits_in_bitfields_are_borne_so_many_times():
+    peer = session()
+    field = wire.encode_bitfield(b"\x80\x7f")
+
+    events = peer.receive_data(field * STRIKES, 0.0)
+
+    assert events == [PeerBitfield(Bitfield.of(10, [0, 9]))]
+    assert "spare bits" in breach(peer, field)
 
 
 def test_an_extended_handshake_and_keep_alives_may_come_before_the_bitfield():

@@ -18,6 +18,7 @@ from p2pfs.swarm.events import (
     PeerBitfield,
     PeerChoked,
     PeerHave,
+    PeerHaves,
     PeerLost,
     PeerRejected,
     PeerUnchoked,
@@ -103,11 +104,22 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("first", FIELDS.values(), ids=list(FIELDS))
-@pytest.mark.parametrize("second", FIELDS.values(), ids=list(FIELDS))
-def test_what_a_peer_has_is_said_only_once(first, second):
-    reason = breach(session(told=False), first + second)
+def test_nobody_says_later_that_it_has_nothing(first):
+    reason = breach(session(told=False), first + wire.HAVE_NONE)
 
-    assert reason == "a bitfield that is not the first message"
+    assert reason == "have none after the first message"
+
+
+@pytest.mark.parametrize("first", FIELDS.values(), ids=list(FIELDS))
+def test_a_later_have_all_adds_what_the_peer_had_not(first):
+    peer = session(told=False)
+    (before,) = peer.receive_data(first, 0.0)
+    missing = Bitfield.of(10, before.has.missing())
+
+    events = peer.receive_data(wire.HAVE_ALL * 3, 0.0)
+
+    assert events == ([PeerHaves(missing)] if missing.count else [])
+    assert peer.peer_has.complete
 
 
 @pytest.mark.parametrize(

@@ -379,6 +379,58 @@ def test_a_piece_that_a_complete_peer_lost_is_not_asked_of_it():
     assert [picker.availability(piece) for piece in range(6)] == [1] * 6
 
 
+def test_pieces_that_come_and_go_in_one_chunk_are_counted_once():
+    hello = replace(HELLO, messages=extension.offer(extension.DONT_HAVE))
+    side = Side("      ")
+    peer = side.join(1, hello=hello)
+    number = extension.IDS[extension.DONT_HAVE]
+    lost = [wire.encode_extended(number, b"\0\0\0" + piece) for piece in (b"\1", b"\4")]
+    field = wire.encode_bitfield(b"\xfc")
+    picker = side.transfer.leeching.picker
+
+    side.hear(peer, field + b"".join(lost) + wire.encode_have(1), 0.0)
+    assert [picker.availability(piece) for piece in range(6)] == [1, 1, 1, 1, 0, 1]
+    assert peer.interesting == 5
+
+    side.transfer.leave(peer, 0.0)
+    assert [picker.availability(piece) for piece in range(6)] == [0] * 6
+
+
+@pytest.mark.parametrize("first", [b"\x00", b"\x84"], ids=["nothing", "two"])
+@pytest.mark.parametrize("later", [b"\xfc", b"\xc0\xb0"], ids=["everything", "some, twice"])
+def test_a_later_bitfield_counts_as_haves(first, later):
+    side = Side("*     ")
+    peer, told = side.join(1), side.join(2)
+    side.hear(peer, wire.encode_bitfield(first), 0.0)
+    side.hear(told, wire.encode_bitfield(first), 0.0)
+    has = first[0]
+    for field in later:
+        side.hear(peer, wire.encode_bitfield(bytes((field,))), 0.0)
+        has |= field
+    for piece in range(6):
+        if has & 0x80 >> piece:
+            side.hear(told, wire.encode_have(piece), 0.0)
+
+    picker = side.transfer.leeching.picker
+    expected = [2 * bool(has & 0x80 >> piece) for piece in range(6)]
+    assert [picker.availability(piece) for piece in range(6)] == expected
+    assert peer.interesting == told.interesting
+    assert peer.session.am_interested
+    side.transfer.leave(peer, 0.0)
+    assert [2 * picker.availability(piece) for piece in range(6)] == expected
+
+
+def test_who_tells_a_complete_peer_by_a_later_bitfield_that_it_is_complete_is_left():
+    side = Side("******")
+    peer = side.join()
+    side.hear(peer, wire.encode_bitfield(b"\x80"), 0.0)
+    assert side.transfer.peers == [peer]
+
+    side.hear(peer, wire.encode_bitfield(b"\xfc"), 0.0)
+
+    assert side.transfer.peers == []
+
+
 def test_a_piece_lost_while_in_progress_is_forgotten():
     side = Side("      ")
     peer = side.join()
