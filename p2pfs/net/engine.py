@@ -6,33 +6,32 @@ Invariant: everything a client started (sockets, tasks, threads) ends with `clos
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
 import socket
-import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from p2pfs.errors import NetworkError, P2pfsError, StorageError, UsageError
+from p2pfs.errors import UsageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.file_choice import choose_files
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.peer_id import make_peer_id
 from p2pfs.net.acceptor import Acceptor
-from p2pfs.net.admission import Admission, default_limit
 from p2pfs.net.announcer import Announcer, Transport
 from p2pfs.net.connection import Connection, Party
+from p2pfs.net.connections import Connections
 from p2pfs.net.disk import Disk
 from p2pfs.net.housekeeping import Housekeeper
-from p2pfs.net.limits import DownLimit, UpLimit
-from p2pfs.net.listener import addresses_of, bind_first_free, is_any_address
+from p2pfs.net.limits import DownLimit
+from p2pfs.net.listener import addresses_of, bind_first_free
 from p2pfs.net.progress import PeerInfo, Progress, Source, Taking
+from p2pfs.net.store_opening import Checked, StoreOpening
 from p2pfs.net.torrent import Torrent
+from p2pfs.net.turns import Turns
 from p2pfs.storage.assembler import Assembler
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.announcing import Tiers
@@ -49,14 +48,10 @@ log = logging.getLogger(__name__)
 ASSEMBLY_BUDGET: Final = 32 * 1024 * 1024
 """Bytes of pieces being put together, in all torrents of a client."""
 
-DIAL_TIMEOUT: Final = 15.0
 MIN_RATE: Final = 1000
 
 TrackerReturned = Callable[[Torrent], Awaitable[None]]
 """Awaited when a tracker may have forgotten a torrent; ends with the torrent at the latest."""
-
-Checked = Callable[[int, int], None]
-"""Told how many bytes were checked, of how many."""
 
 
 class Client:
@@ -102,15 +97,10 @@ class Client:
         self._key = b"%08X" % int.from_bytes(os.urandom(4), "big")
         self._torrents: dict[bytes, Torrent] = {}
         self._fetches: dict[bytes, MetadataFetch] = {}
-        self._turns: deque[Torrent] = deque()  # those that have peers
-        self._connections: set[Connection] = set()
         self._sockets: list[socket.socket] = []
         self._acceptor: Acceptor | None = None
-        self._opening: set[asyncio.Task[None]] = set()
-        self._admission = Admission(default_limit())
         self._reserved: set[bytes] = set()
         self._destinations: dict[Path, Torrent] = {}
-        self._checks: dict[asyncio.Future[PieceStore], threading.Event] = {}
         self._closing: asyncio.Task[None] | None = None
         self._transport: Transport | None = None
         self.addresses: list[tuple[str, int]] = []
@@ -124,10 +114,15 @@ class Client:
         self.port = self.addresses[0][1]
         self.disk = Disk(self._disk_pressure)
         self.assembler = Assembler(ASSEMBLY_BUDGET)
-        self.up_limit = UpLimit(self._rates[0], self._pump)
         self.down_limit = DownLimit(self._rates[1])
         self.housekeeper = Housekeeper()
-        self._acceptor = Acceptor(self._sockets, self._welcome)
+        self._turns = Turns(self._rates[0])
+        self.up_limit = self._turns.limit
+        self._stores = StoreOpening(self.disk)
+        self._connections = Connections(
+            self._bind, self.disk, self.down_limit, self.find_exchange, self._dial_failed
+        )
+        self._acceptor = Acceptor(self._sockets, self._connections.welcome)
         if self.local_discovery:
             from p2pfs.net.local_discovery import LocalDiscovery
 
@@ -141,27 +136,22 @@ class Client:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        if self._acceptor is not None:
-            await self._acceptor.close()
+        if self._acceptor is None:
+            return
+        await self._acceptor.close()
+        await self._stores.close()
         if self._local is not None:
             await self._local.close()
-        for cancelled in self._checks.values():
-            cancelled.set()
-        await asyncio.gather(*self._checks, return_exceptions=True)
         ended = [fetch.close() for fetch in list(self._fetches.values())]
         ended += [torrent.close() for torrent in list(self._torrents.values())]
         for outcome in await asyncio.gather(*ended, return_exceptions=True):
             if isinstance(outcome, Exception):
                 log.error("while a torrent was closed", exc_info=outcome)
-        for connection in list(self._connections):
-            connection.close("the client is closed")
-        await asyncio.gather(*self._opening, return_exceptions=True)
-        await asyncio.sleep(0)
+        await self._connections.close()
         if self._transport is not None:
             await self._transport.close()
-        if self._sockets:
-            await self.housekeeper.close()
-            await self.disk.close()
+        await self.housekeeper.close()
+        await self.disk.close()
         self._sockets = []
 
     async def __aenter__(self) -> Client:
@@ -330,10 +320,7 @@ class Client:
             raise UsageError(f"{metainfo.shared_name} is open in this client already")
         self._reserved.add(key)
         try:
-            store = await self._open_store(open_store, progress)
-            if self._closing is not None:
-                store.close()
-                raise NetworkError("the client is closed")
+            store = await self._stores.open(open_store, progress)
             place = store.content_path
             if wanted is None and place in self._destinations:
                 store.close()
@@ -353,30 +340,6 @@ class Client:
             return torrent
         finally:
             self._reserved.discard(key)
-
-    async def _open_store(
-        self, open_store: Callable[[Checked], PieceStore], progress: Checked | None
-    ) -> PieceStore:
-        """Open on a worker; when the caller is cancelled, the check ends soon after."""
-        cancelled = threading.Event()
-
-        def told(done: int, total: int) -> None:
-            if cancelled.is_set():
-                raise StorageError("the check was broken off")
-            if progress is not None:
-                progress(done, total)
-
-        if self._closing is not None:
-            raise NetworkError("the client is closed")
-        job = self.disk.check(open_store, told)
-        self._checks[job] = cancelled
-        job.add_done_callback(self._checks.pop)
-        try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            cancelled.set()
-            job.add_done_callback(_let_go)
-            raise
 
     def _run(
         self,
@@ -426,9 +389,6 @@ class Client:
             rng=self._rng,
             switched=torrent.tracker_switched if metainfo.private else None,
         )
-        self._torrents[metainfo.torrent_id.v1] = torrent
-        torrent.start()
-        return torrent
 
     def _announces(self) -> Transport:
         if self._transport is None:
@@ -463,124 +423,34 @@ class Client:
         self._torrents.pop(torrent.metainfo.torrent_id.v1, None)
         if torrent.downloading:
             self._destinations.pop(torrent.content_path, None)
-        with contextlib.suppress(ValueError):
-            self._turns.remove(torrent)
+        self._turns.forget(torrent)
 
     def torrent_active(self, torrent: Torrent) -> None:
         """A torrent has a peer."""
         self.housekeeper.wake(torrent)
-        if torrent not in self._turns:
-            self._turns.append(torrent)
+        self._turns.add(torrent)
 
     # -- connections
 
-    def _welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
-        """Take a connection that came in, or close it without a word."""
-        refusal = self._admission.refuse(address[0])
-        if refusal:
-            log.info("%s is refused: %s", address[0], refusal)
-            sock.close()
-            return
-        connection = Connection(self, address, None)
-        self._admission.came(connection)
-        self._connections.add(connection)
-        task = asyncio.get_running_loop().create_task(self._open(connection, sock))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
-
-    async def _open(self, connection: Connection, sock: socket.socket) -> None:
-        try:
-            await connection.open(sock)
-        except BaseException as error:
-            log.info("%s: %s", connection.address, error)
-            self._gone(connection)
-            sock.close()
-            if not isinstance(error, (OSError, P2pfsError)):
-                raise
-
-    async def dial(self, address: tuple[str, int], exchange: Party) -> None:
+    async def dial(self, address: tuple[str, int], party: Party) -> None:
         """Connect to a peer. Raises `OSError`, `TimeoutError`, `NetworkError`."""
-        loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        connection = Connection(self, address, exchange)
-        self._admission.went_out(connection)
-        self._connections.add(connection)
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                sock.setblocking(False)
-                if self._bind is not None and not is_any_address(self._bind):
-                    if (":" in self._bind) != (family == socket.AF_INET6):
-                        raise NetworkError(f"{address[0]} cannot be reached from {self._bind}")
-                    sock.bind((self._bind, 0))
-                async with asyncio.timeout(DIAL_TIMEOUT):
-                    await loop.sock_connect(sock, address)
-                await connection.open(sock)
-            except BaseException:
-                sock.close()
-                raise
-        except BaseException:
-            self._gone(connection)
-            raise
-
-    def _gone(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        self._admission.left(connection)
+        await self._connections.dial(address, party)
 
     def find_exchange(self, info_hash: bytes) -> Party | None:
+        """Who takes connections for a torrent, if it is open."""
         torrent = self._torrents.get(info_hash)
         if torrent is None:
             return self._fetches.get(info_hash)
         return None if torrent.closing else torrent.exchange
 
-    def connection_joined(self, connection: Connection) -> None:
-        self._admission.known(connection)
-
-    def connection_closed(self, connection: Connection) -> None:
-        self._gone(connection)
-        exchange = connection.exchange
-        if connection.outgoing and connection.peer is None and exchange is not None:
-            info_hash = exchange.info_hash
-            dialled = self._torrents.get(info_hash) or self._fetches.get(info_hash)
-            if dialled is not None:
-                dialled.connection_failed(connection)
-
-    # -- limits
-
-    @property
-    def disk_busy(self) -> bool:
-        return self.disk.busy
+    def _dial_failed(self, party: Party, connection: Connection) -> None:
+        dialled = self._torrents.get(party.info_hash) or self._fetches.get(party.info_hash)
+        if dialled is not None:
+            dialled.connection_failed(connection)
 
     def _disk_pressure(self, busy: bool) -> None:
         if not busy:
-            for connection in list(self._connections):
-                connection.resume()
-
-    def _pump(self) -> None:
-        """Answer requests in all torrents, each in its turn, while the upload limit allows."""
-        turns = self._turns
-        idle = 0
-        while turns and idle < len(turns):
-            if not self.up_limit.may_send():
-                return
-            torrent = turns[0]
-            if not torrent.exchange.connections:
-                turns.popleft()
-                continue
-            turns.rotate(-1)
-            try:
-                sent = torrent.exchange.serve_one()
-            except Exception:
-                log.exception("a fault of ours in %s", torrent.name)
-                sent = 0
-            self.up_limit.sent(sent)
-            idle = 0 if sent else idle + 1
-
-
-def _let_go(job: asyncio.Future[PieceStore]) -> None:
-    """Close a store that nobody waits for any more."""
-    if not job.cancelled() and job.exception() is None:
-        job.result().close()
+            self._connections.resume()
 
 
 def _totals(torrent: Torrent) -> tuple[int, int, int]:

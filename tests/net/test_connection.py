@@ -205,7 +205,7 @@ async def test_without_a_handshake_in_time_the_connection_is_closed(
     await peer.send(start)
 
     assert await peer.ended() == b""
-    await until(lambda: len(client._admission) == 0)
+    await until(lambda: len(client._connections.admission) == 0)
     await peer.close()
 
 
@@ -277,7 +277,7 @@ async def test_a_client_that_dials_itself_notices_and_does_not_try_again(
     await until(lambda: address in torrent._peers.dialler.book._own)
     torrent.add_peers([address])
 
-    await until(lambda: len(client._admission) == 0)
+    await until(lambda: len(client._connections.admission) == 0)
     assert torrent.peers() == []
     assert len(torrent._peers.dialler.book) == 0
 
@@ -292,7 +292,8 @@ async def test_two_clients_that_dial_each_other_at_once_keep_one_connection(
         one.add_peers(at(second))
         two.add_peers(at(first))
 
-        await until(lambda: len(first._admission) == len(second._admission) == 1)  # noqa: B023
+        for client in (first, second):
+            await until(lambda: len(client._connections.admission) == 1)  # noqa: B023
         await until(lambda: len(one.peers()) == len(two.peers()) == 1)  # noqa: B023
         for torrent, other in ((one, second), (two, first)):
             entry = torrent._peers.dialler.book._entries[LOCAL, other.port]

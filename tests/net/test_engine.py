@@ -21,6 +21,7 @@ from p2pfs.net import content_watch, piece_writer
 from p2pfs.net import engine as engine_module
 from p2pfs.net import exchange as exchange_module
 from p2pfs.net import stream as stream_module
+from p2pfs.net.connections import Connections
 from p2pfs.net.engine import Client, Torrent
 from p2pfs.net.tracker_http import TrackerServer
 from p2pfs.storage import pieces as pieces_module
@@ -182,7 +183,9 @@ async def test_two_complete_clients_part_and_stay_apart(swarm: Swarm, sample: Sa
     leecher, torrent = await swarm.download(sample, seeder)
     await done(torrent)
 
-    await until(lambda: len(leecher._admission) == len(seeder._admission) == 0)
+    await until(
+        lambda: len(leecher._connections.admission) == len(seeder._connections.admission) == 0
+    )
 
     torrent.add_peers(at(seeder))
     seeded.add_peers(at(leecher))
@@ -595,7 +598,7 @@ async def test_half_handshakes_without_number_do_not_keep_an_honest_peer_out(
     [path] = await done(torrent, seconds=5)
 
     assert sample.is_at(path)
-    assert len(seeder._admission) <= 201
+    assert len(seeder._connections.admission) <= 201
     for peer in crowd:
         await peer.close()
 
@@ -631,7 +634,7 @@ async def test_a_peer_that_makes_us_talk_and_never_reads_is_left(
     """Every choke takes our requests back, every unchoke has us ask again."""
     monkeypatch.setattr(exchange_module, "MAX_UNREAD", 4 * KIB)
     monkeypatch.setattr(connection_module, "BURDEN_BURST", 1e9)  # which would slow it down
-    monkeypatch.setattr(Client, "_welcome", _with_a_small_buffer(Client._welcome))
+    monkeypatch.setattr(Connections, "welcome", _with_a_small_buffer(Connections.welcome))
     sample = make_sample(tmp_path / "shared", 4_000_000)
     leecher, torrent = await swarm.download(sample)
     rude = await HandMade.dial(leecher, small=True)
@@ -647,7 +650,7 @@ async def test_a_peer_that_makes_us_talk_and_never_reads_is_left(
                 await asyncio.sleep(0)
 
     flipping = asyncio.create_task(flip_for_ever())
-    await until(lambda: len(leecher._admission) == 0)
+    await until(lambda: len(leecher._connections.admission) == 0)
 
     assert torrent.peers() == []
     flipping.cancel()
@@ -656,9 +659,9 @@ async def test_a_peer_that_makes_us_talk_and_never_reads_is_left(
 
 
 def _with_a_small_buffer(welcome: Any) -> Any:
-    def small(client: Client, sock: socket.socket, address: tuple[str, int]) -> None:
+    def small(connections: Connections, sock: socket.socket, address: tuple[str, int]) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KIB)
-        welcome(client, sock, address)
+        welcome(connections, sock, address)
 
     return small
 
