@@ -209,3 +209,9 @@ class HandMade:
     async def close(self) -> None:
         self.writer.transport.abort()
         await asyncio.sleep(0)
+
+
+def copies(torrent: Torrent) -> float:
+    """How often the content was uploaded."""
+    progress = torrent.progress()
+    return progress.uploaded / progress.bytes_total
