@@ -1,8 +1,8 @@
 """Downloads that begin with a magnet link: first its metadata from peers, then the content.
 
 Invariant: what was fetched once is not fetched again: the metadata is kept as a .torrent in
-`torrents/`, and the same link finds it there. A link that nobody answers ends with what was
-tried.
+`torrents/`, and the same link finds it there. A link that nobody answers is gone on with, and
+what was tried is told, less and less often.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfs.cli import torrent_files, views
-from p2pfs.cli.hashing import hash_bar
-from p2pfs.cli.text import counted, printable
+from p2pfs.cli.joining import start_download
+from p2pfs.cli.text import printable
 from p2pfs.cli.units import format_duration
 from p2pfs.errors import FormatError, MagnetError, NetworkError, UsageError
 
@@ -25,20 +25,19 @@ if TYPE_CHECKING:
     from p2pfs.formats.magnet import Magnet
     from p2pfs.formats.metainfo import Metainfo
     from p2pfs.net.engine import Client, Torrent
-    from p2pfs.net.metadata_fetch import Fetched
+    from p2pfs.net.metadata_fetch import Fetched, MetadataFetch
 
-__all__ = ["PATIENCE", "MagnetDownloads", "is_link", "read_link"]
-
-PATIENCE = 120.0
-"""Seconds without any metadata after which a link is given up, unless the user says else."""
+__all__ = ["MagnetDownloads", "read_link"]
 
 _TELL_EVERY = 0.5
-_ALONE = "names no tracker and no peer, so there is nobody to ask"
+_EXPLAIN_AFTER = 20.0
+"""Seconds without any metadata after which it is told what was tried; twice as long each time."""
 
+_EXPLAIN_EVERY = 600.0
+"""The longest time between two explanations, in seconds."""
 
-def is_link(word: str) -> bool:
-    """Whether a word on the command line means a magnet link."""
-    return word.lstrip()[: len("magnet:")].lower() == "magnet:"
+_ALONE = "names no tracker and no peer"
+_NAME_ONE = "say where a tracker is with -i HOST (and -d PORT)"
 
 
 def read_link(text: str) -> Magnet:
@@ -53,7 +52,7 @@ def read_link(text: str) -> Magnet:
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """How each is downloaded: as for `Client.download`; `patience` in seconds, 0 without end."""
+    """How each is downloaded: as for `Client.download`; `patience` as for `MagnetDownloads`."""
 
     output: Path
     trackers: Sequence[str]
@@ -66,7 +65,8 @@ class _How:
 class MagnetDownloads:
     """The magnet links of one command.
 
-    `files`, if any, are chosen instead of those that a link selects (BEP 53). `local`: peers
+    `files`, if any, are chosen instead of those that a link selects (BEP 53). `patience`:
+    seconds without any metadata after which a link is given up, 0 for never. `local`: peers
     are looked for on the local network too. Raises `UsageError` for a link that cannot be used.
     """
 
@@ -79,29 +79,37 @@ class MagnetDownloads:
         trackers: Sequence[str] = (),
         files: Sequence[str] = (),
         sequential: bool = False,
-        patience: float = PATIENCE,
+        patience: float = 0.0,
         local: bool = False,
         as_json: bool = False,
     ) -> None:
         self._screen = screen
         self._how = _How(output, trackers, files, sequential, patience, as_json)
-        magnets = {magnet.torrent_id: magnet for magnet in map(read_link, links)}
-        self.magnets = list(magnets.values())
+        from p2pfs.formats.magnet import merged
+
+        self.magnets = merged(map(read_link, links))
         self._fetched: dict[str, Fetched] = {}
         for magnet in self.magnets:
-            if not (magnet.trackers or magnet.peers or trackers or local):
+            if not (local or self._has_whom_to_ask(magnet)):
                 raise UsageError(
-                    f"the magnet link of {printable(magnet.shown)} {_ALONE}: "
-                    "say where a tracker is with -i HOST (and -d PORT)"
+                    f"the magnet link of {printable(magnet.shown)} {_ALONE}: {_NAME_ONE}"
                 )
+
+    def _has_whom_to_ask(self, magnet: Magnet) -> bool:
+        return bool(magnet.trackers or magnet.peers or self._how.trackers)
 
     @property
     def names(self) -> list[str]:
         return [magnet.shown for magnet in self.magnets]
 
     def status(self) -> str:
-        """What is done about the metadata now, in a phrase."""
+        """What is done about the metadata now, in a phrase; empty when there is nothing to do."""
         return "; ".join(views.metadata_line(one) for one in self._fetched.values())
+
+    def report(self) -> str:
+        """The same with what was tried so far."""
+        lines = [views.metadata_line(one, tried=True) for one in self._fetched.values()]
+        return "; ".join(lines) or "the metadata is there"
 
     def feed(self, client: Client) -> Callable[[Session], Coroutine[Any, Any, None]]:
         """What downloads all in a session; ends when each is complete.
@@ -127,46 +135,65 @@ class MagnetDownloads:
         session.add(torrent)
         await session.complete(torrent)
 
-    async def start(self, client: Client, magnet: Magnet) -> Torrent:
-        """Start the download of one, which may take as long as its metadata takes.
+    async def start(self, client: Client, magnet: Magnet, known: Metainfo | None = None) -> Torrent:
+        """Start the download of one; that takes as long as its metadata does, unless it is `known`.
 
         Raises `NetworkError` when nobody gives it, and what `Client.download` raises.
         """
-        known = await asyncio.to_thread(torrent_files.find_kept, magnet.torrent_id, magnet.shown)
+        if known is None:
+            known = await self._kept(magnet)
         if known is None:
             return await self._fetch(client, magnet)
-        path, kept = known
-        self._screen.note(f"the metadata of {kept.name} is in {path}")
-        torrent = await self._start(client, magnet, _with_more(kept, magnet))
+        torrent = await self._start(client, magnet, _with_more(known, magnet))
         torrent.add_peers(magnet.peers)
         return torrent
 
+    async def _kept(self, magnet: Magnet) -> Metainfo | None:
+        """The metadata, from `torrents/`."""
+        found = await asyncio.to_thread(torrent_files.find_kept, magnet.torrent_id, magnet.shown)
+        if found is None:
+            return None
+        path, metainfo = found
+        self._screen.note(f"the metadata of {metainfo.name} is in {path}")
+        return metainfo
+
     async def _fetch(self, client: Client, magnet: Magnet) -> Torrent:
+        if not self._has_whom_to_ask(magnet):
+            self._screen.note(
+                f"the magnet link of {magnet.shown} {_ALONE}: peers are looked for on the local "
+                f"network alone; {_NAME_ONE}"
+            )
         fetch = client.fetch_metadata(magnet, trackers=self._how.trackers)
-        key = str(magnet.torrent_id)
-        loop = asyncio.get_running_loop()
         coming = asyncio.ensure_future(fetch.wait())
         try:
-            gained, gained_at = 0, loop.time()
-            while not coming.done():
-                self._fetched[key] = now = fetch.progress()
-                self._screen.metadata(now)
-                if now.bytes_done != gained:
-                    gained, gained_at = now.bytes_done, loop.time()
-                if self._how.patience and loop.time() - gained_at >= self._how.patience:
-                    raise NetworkError(
-                        f"nobody gave the metadata of {printable(magnet.shown)} in "
-                        f"{format_duration(self._how.patience)}: {fetch.explain()}"
-                    )
-                await asyncio.wait([coming], timeout=_TELL_EVERY)
+            await self._follow(fetch, coming)
             metainfo = await self._verified(coming, magnet)
             self._screen.metadata(fetch.progress())
-            self._screen.note(torrent_files.keep_fetched(metainfo))
+            self._screen.note(await asyncio.to_thread(torrent_files.keep_fetched, metainfo))
             return await self._start(client, magnet, metainfo)
         finally:
-            self._fetched.pop(key, None)
+            self._fetched.pop(str(magnet.torrent_id), None)
             coming.cancel()
             await fetch.close()
+
+    async def _follow(self, fetch: MetadataFetch, coming: asyncio.Future[Metainfo]) -> None:
+        """Tell how far the metadata is until it has come; raises `NetworkError` to give up."""
+        patience, loop = self._how.patience, asyncio.get_running_loop()
+        gained, gained_at, explain_after = 0, loop.time(), _EXPLAIN_AFTER
+        while not coming.done():
+            now = fetch.progress()
+            self._fetched[now.info_hash] = now
+            self._screen.metadata(now)
+            if now.bytes_done != gained:
+                gained, gained_at, explain_after = now.bytes_done, loop.time(), _EXPLAIN_AFTER
+            waited = loop.time() - gained_at
+            failed = f"nobody gave the metadata of {printable(now.name)} in "
+            if patience and waited >= patience:
+                raise NetworkError(f"{failed}{format_duration(patience)}: {now.tried}")
+            if waited >= explain_after:
+                self._screen.note(f"{failed}{format_duration(waited)}, trying on: {now.tried}")
+                explain_after += min(explain_after, _EXPLAIN_EVERY)
+            await asyncio.wait([coming], timeout=_TELL_EVERY)
 
     async def _verified(self, coming: asyncio.Future[Metainfo], magnet: Magnet) -> Metainfo:
         try:
@@ -179,25 +206,27 @@ class MagnetDownloads:
     async def _start(self, client: Client, magnet: Magnet, metainfo: Metainfo) -> Torrent:
         from p2pfs.formats.magnet import selected_paths
 
-        how = self._how
-        with hash_bar(f"checking {metainfo.name}", as_json=how.as_json, bar=False) as told:
-            torrent = await client.download(
-                metainfo,
-                how.output,
-                trackers=how.trackers,
-                progress=told,
-                files=how.files or selected_paths(magnet, metainfo),
-                sequential=how.sequential,
-            )
-        if metainfo.links:
-            links = counted(metainfo.links, "symbolic link")
-            self._screen.note(f"{metainfo.name}: {links} in the torrent, which are never made")
-        return torrent
+        return await start_download(
+            self._screen,
+            client,
+            metainfo,
+            self._how.output,
+            self._how.as_json,
+            trackers=self._how.trackers,
+            files=self._how.files or selected_paths(magnet, metainfo),
+            sequential=self._how.sequential,
+            bar=False,
+        )
 
 
 def _with_more(kept: Metainfo, magnet: Magnet) -> Metainfo:
-    """A torrent that is known already, with the trackers and web seeds of the link as well."""
+    """A torrent that is known already, with the trackers and web seeds of the link as well.
+
+    A private torrent has its own trackers and no others (BEP 27).
+    """
     known = {url for tier in kept.trackers for url in tier}
     more = tuple((url,) for url in magnet.trackers if url not in known)
+    if kept.private and known:
+        more = ()
     seeds = tuple(dict.fromkeys((*kept.web_seeds, *magnet.web_seeds)))
     return replace(kept, trackers=(*kept.trackers, *more), web_seeds=seeds)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pfs.cli.fetching import MagnetDownloads
-from p2pfs.cli.hashing import hash_bar
+from p2pfs.cli.joining import start_download
 from p2pfs.cli.options import (
     Bind,
     ConfigDir,
@@ -226,6 +226,7 @@ class _Getting:
         from p2pfs.formats.metainfo import parse
 
         trackers = [f"{self._index.base}/announce"]
+        data = self._found.data.pop(info_hash, None)
         link = self._found.links.get(info_hash)
         if link is not None:
             downloads = MagnetDownloads(
@@ -237,18 +238,21 @@ class _Getting:
                 sequential=self.sequential,
                 as_json=self._as_json,
             )
-            return await downloads.start(self._client, *downloads.magnets)
-        data = self._found.data.pop(info_hash, None) or await self._index.fetch(info_hash)
-        metainfo = parse(data)
-        with hash_bar(metainfo.shared_name, as_json=self._as_json, bar=False) as told:
-            return await self._client.download(
-                metainfo,
-                self._output,
-                trackers=trackers,
-                files=self.files,
-                sequential=self.sequential,
-                progress=told,
+            (magnet,) = downloads.magnets
+            return await downloads.start(
+                self._client, magnet, None if data is None else parse(data)
             )
+        return await start_download(
+            self._screen,
+            self._client,
+            parse(data or await self._index.fetch(info_hash)),
+            self._output,
+            self._as_json,
+            trackers=trackers,
+            files=self.files,
+            sequential=self.sequential,
+            bar=False,
+        )
 
 
 _NAMED = 5

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from p2pfs.formats.metainfo import Metainfo
     from p2pfs.net.engine import Client, Torrent
 
-__all__ = ["Part", "start_downloads", "start_seeds"]
+__all__ = ["Part", "start_download", "start_downloads", "start_seeds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +193,47 @@ async def start_downloads(
         metainfo = await _find_wanted(screen, where, word)
         if not (metainfo.web_seeds and where.web_seeds):
             _need_tracker(where, metainfo)
-        with hash_bar(f"checking {metainfo.name}", as_json=as_json) as draw:
-            torrent = await client.download(
-                metainfo,
-                output,
-                trackers=where.trackers,
-                progress=draw,
-                files=files,
-                sequential=sequential,
-            )
-        if metainfo.links:
-            links = counted(metainfo.links, "symbolic link")
-            screen.note(f"{metainfo.name}: {links} in the torrent, which are never made")
+        torrent = await start_download(
+            screen,
+            client,
+            metainfo,
+            output,
+            as_json,
+            trackers=where.trackers,
+            files=files,
+            sequential=sequential,
+        )
         torrents.append(torrent)
     return torrents
+
+
+async def start_download(
+    screen: Screen,
+    client: Client,
+    metainfo: Metainfo,
+    output: Path,
+    as_json: bool,
+    *,
+    trackers: Sequence[str],
+    files: Sequence[str] = (),
+    sequential: bool = False,
+    bar: bool = True,
+) -> Torrent:
+    """Download a torrent into `output`, and say what will not be of it.
+
+    `bar`: the terminal is free for one while it is seen what is there. The others, and what is
+    raised, as for `Client.download`.
+    """
+    with hash_bar(f"checking {metainfo.shared_name}", as_json=as_json, bar=bar) as told:
+        torrent = await client.download(
+            metainfo,
+            output,
+            trackers=trackers,
+            progress=told,
+            files=files,
+            sequential=sequential,
+        )
+    if metainfo.links:
+        links = counted(metainfo.links, "symbolic link")
+        screen.note(f"{metainfo.shared_name}: {links} in the torrent, which are never made")
+    return torrent

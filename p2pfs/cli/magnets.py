@@ -5,6 +5,7 @@ Invariant: nothing goes to the network, and standard output holds the link alone
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from p2pfs.cli.hashing import emit
 from p2pfs.cli.options import Host, Json, LogFile, TrackerPort, Verbose
 from p2pfs.cli.run import error_text, exit_code_for, start_logging
 from p2pfs.cli.text import printable, write_out
-from p2pfs.cli.where import check_url, tracker_base
+from p2pfs.cli.where import named_trackers
 from p2pfs.errors import CatalogueError, MagnetError, P2pfsError, UsageError
 
 if TYPE_CHECKING:
@@ -52,11 +53,7 @@ def magnet(
     """
     start_logging(verbose, log_file)
     try:
-        named = list(tracker or ())
-        for url in named:
-            check_url(url, ("http", "https", "udp"))
-        if host is not None:
-            named.append(f"{tracker_base(host, port)}/announce")
+        named = named_trackers(tracker, host, port)
         metainfo = _read(torrent)
         link, notes = _link(metainfo, named, peer or ())
     except (P2pfsError, OSError) as error:
@@ -85,7 +82,7 @@ def _read(word: str) -> Metainfo:
 
 
 def _link(
-    metainfo: Metainfo, trackers: list[str], peers: list[str] | tuple[str, ...]
+    metainfo: Metainfo, trackers: Sequence[str], peers: Sequence[str]
 ) -> tuple[str, list[str]]:
     """The link, and what is to be known about it."""
     from p2pfs.formats.magnet import encode, link_of, parse_peer

@@ -260,6 +260,7 @@ MetadataTimeout = Annotated[
         "--metadata-timeout",
         metavar="SECONDS",
         min=0,
-        help="Give up on a magnet link after so long without any metadata; 0: never.",
+        help="Give up on a magnet link after so long without any of its metadata.",
+        show_default="never",
     ),
 ]

@@ -19,7 +19,7 @@ from p2pfs.cli.hashing import emit
 from p2pfs.cli.options import Host, Json, LogFile, TrackerPort, Verbose
 from p2pfs.cli.run import run_async, start_logging
 from p2pfs.cli.text import check_words, counted, printable, shorten, write_out
-from p2pfs.cli.where import check_url, tracker_base
+from p2pfs.cli.where import named_trackers
 from p2pfs.errors import TrackerError, UsageError
 
 if TYPE_CHECKING:
@@ -86,11 +86,7 @@ def scrape(
       p2pfs scrape 0123456789abcdef0123456789abcdef01234567 -t udp://10.0.0.5:9999/announce
     """
     start_logging(verbose, log_file)
-    named = list(dict.fromkeys(tracker or ()))
-    for url in named:
-        check_url(url, ("http", "https", "udp"))
-    if host is not None:
-        named.append(f"{tracker_base(host, port)}/announce")
+    named = named_trackers(tracker, host, port)
     words = check_words(torrents, "a torrent to ask about")
     answers: list[_Answer] = []
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pfs.cli import content
-from p2pfs.cli.fetching import PATIENCE, MagnetDownloads, is_link
+from p2pfs.cli.fetching import MagnetDownloads
 from p2pfs.cli.joining import Part, start_downloads, start_seeds
 from p2pfs.cli.options import (
     Bind,
@@ -104,14 +104,15 @@ def _run_downloader(
     as_json: bool,
     files: Sequence[str] = (),
     sequential: bool = False,
-    patience: float = PATIENCE,
+    patience: float = 0.0,
 ) -> None:
     from p2pfs.cli.session import Session
+    from p2pfs.formats.magnet import is_magnet
 
     if not words:
         raise UsageError("say what to download: a name, a .torrent file, or a magnet link")
     screen = open_screen(role, as_json=as_json)
-    links = [word for word in words if is_link(word)]
+    links = [word for word in words if is_magnet(word)]
     magnets = MagnetDownloads(
         screen,
         links,
@@ -142,7 +143,7 @@ def _run_downloader(
                 output=output,
                 stay=stay,
                 feed=magnets.feed(client),
-                status=magnets.status if links else None,
+                status=magnets.report if links else None,
             )
             screen.status = lambda: magnets.status() or role
             names = ", ".join([*(one.progress().name for one in downloads), *magnets.names])
@@ -192,7 +193,7 @@ def download(
     output: Output = content.OUTPUT,
     files: Files = None,
     sequential: Sequential = False,
-    metadata_timeout: MetadataTimeout = PATIENCE,
+    metadata_timeout: MetadataTimeout = 0.0,
     keep_seeding: Annotated[
         bool, typer.Option("--keep-seeding", help="Stay and serve others, until `exit`.")
     ] = False,

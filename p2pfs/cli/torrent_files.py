@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p2pfs.cli.listed_views import SHORT_HASH
 from p2pfs.errors import FormatError, MetainfoError, P2pfsError, StorageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ __all__ = [
 TORRENTS = Path("torrents")
 
 _MAX_SEARCHED = 500
-"""Files of `torrents/` that are read to find one by its hash."""
+"""Files of `torrents/` that are read to find one by its hash, the likeliest and newest first."""
 
 
 def is_torrent_file(text: str) -> bool:
@@ -152,9 +153,13 @@ def known_torrent(name: str) -> Metainfo | None:
 
 def find_kept(torrent_id: TorrentId, name: str) -> tuple[Path, Metainfo] | None:
     """The .torrent in `torrents/` with this hash, which is probably called `name`."""
+
+    def unlikely(path: Path) -> tuple[bool, bool, float]:
+        short = f"@{str(torrent_id)[:SHORT_HASH]}."
+        return short not in path.name, name not in path.name, -path.stat().st_mtime
+
     with contextlib.suppress(OSError):
-        found = sorted(TORRENTS.glob("*.torrent"), key=lambda path: name not in path.name)
-        for path in found[:_MAX_SEARCHED]:
+        for path in sorted(TORRENTS.glob("*.torrent"), key=unlikely)[:_MAX_SEARCHED]:
             with contextlib.suppress(P2pfsError):
                 metainfo = read_torrent(path)
                 if metainfo.torrent_id == torrent_id:
@@ -165,15 +170,16 @@ def find_kept(torrent_id: TorrentId, name: str) -> tuple[Path, Metainfo] | None:
 def keep_fetched(metainfo: Metainfo) -> str:
     """Keep a torrent that was fetched from peers; what the user should know about that.
 
-    A .torrent of other content keeps its name, and this one is NAME@HASH.
+    A .torrent that is there keeps its name, and this one is NAME@HASH.
     """
     path = torrent_path(metainfo.name)
-    if path.exists():
-        path = path.with_name(f"{path.stem}@{str(metainfo.torrent_id)[:8]}{path.suffix}")
+    if os.path.lexists(path):
+        path = _beside(path, metainfo.torrent_id)
     try:
-        write_torrent(path, metainfo, overwrite=True)
+        write_torrent(path, metainfo, overwrite=False)
     except StorageError as error:
-        return f"{error}; its metadata will have to be fetched again after a restart"
+        reason = f"{path} is something else" if os.path.lexists(path) else str(error)
+        return f"{reason}: the metadata of {metainfo.name} is not kept for another time"
     return f"the metadata of {metainfo.name} is kept in {path}"
 
 
@@ -199,11 +205,19 @@ def keep_torrent(path: Path, metainfo: Metainfo) -> str | None:
     return note
 
 
+def _beside(path: Path, torrent_id: TorrentId) -> Path:
+    """The name next to `path` for what it is called, too: NAME@HASH, as in the catalogue."""
+    from p2pfs.formats.paths import MAX_COMPONENT_BYTES, shorten
+
+    mark = f"@{str(torrent_id)[:SHORT_HASH]}{path.suffix}"
+    return path.with_name(shorten(path.stem, MAX_COMPONENT_BYTES - len(mark)) + mark)
+
+
 def _aside(path: Path) -> Path:
-    """The name next to `path` that its torrent gets: NAME@HASH, as the catalogue would say."""
+    """The name next to `path` that its torrent gets."""
     try:
         known = read_torrent(path)
-        free = path.with_name(f"{path.stem}@{str(known.torrent_id)[:8]}{path.suffix}")
+        free = _beside(path, known.torrent_id)
         if not free.exists() or free.read_bytes() == path.read_bytes():
             return free
     except P2pfsError:

@@ -76,17 +76,24 @@ def progress_line(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def metadata_line(fetched: Fetched) -> str:
-    """One line that says how far the metadata of a magnet link is, and from how many peers."""
-    parts = [
-        f"{printable(fetched.name)}: fetching metadata from {counted(fetched.sources, 'peer')}"
-    ]
+def metadata_line(fetched: Fetched, *, tried: bool = False) -> str:
+    """One line that says how far the metadata of a magnet link is, and from how many peers.
+
+    `tried`: with all that was tried and what came of it.
+    """
+    name = printable(fetched.name)
+    if not fetched.sources:
+        parts = [f"{name}: looking for a peer with the metadata"]
+    else:
+        parts = [f"{name}: fetching metadata from {counted(fetched.sources, 'peer')}"]
     if fetched.bytes_total:
         parts.append(f"{format_size(fetched.bytes_done)} of {format_size(fetched.bytes_total)}")
-    elif fetched.peers > fetched.sources:
+    elif fetched.peers > fetched.sources and not tried:
         parts.append(f"{fetched.peers} connected")
-    elif fetched.tracker and not fetched.peers:
+    elif fetched.tracker and not fetched.peers and not tried:
         parts.append(printable(fetched.tracker))
+    if tried:
+        parts.append(printable(fetched.tried))
     return ", ".join(parts)
 
 

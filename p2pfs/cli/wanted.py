@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from p2pfs.cli.fetching import is_link, read_link
+from p2pfs.cli.fetching import read_link
 from p2pfs.cli.listed_views import SHORT_HASH
 from p2pfs.cli.text import counted, printable
 from p2pfs.errors import CatalogueError, P2pfsError
@@ -32,8 +32,8 @@ _WAITING = (
 class Found:
     """What the words of a command line stand for: `wanted` by info hash, and what is wrong.
 
-    `data` holds the .torrent files that were fetched to find out, `links` the magnet links of
-    what the index does not know, both by info hash. `notes` are for the user.
+    `data` holds the .torrent files that were fetched to find out, `links` the magnet links among
+    the words, both by info hash. `notes` are for the user.
     """
 
     wanted: dict[str, str] = field(default_factory=dict)
@@ -64,9 +64,10 @@ async def find_wanted(index: IndexClient, words: Iterable[str]) -> Found:
 
 
 async def _find(index: IndexClient, word: str, found: Found) -> None:
+    from p2pfs.formats.magnet import is_magnet
     from p2pfs.net.index_client import UnknownError
 
-    if is_link(word):
+    if is_magnet(word):
         await _find_linked(index, word, found)
         return
     if not word.strip("/"):
@@ -103,16 +104,16 @@ async def _find_named(index: IndexClient, word: str, found: Found) -> None:
 
 
 async def _find_linked(index: IndexClient, link: str, found: Found) -> None:
-    """What a magnet link names: from the index if it knows that, else from peers."""
+    """What a magnet link names: its metadata from the index if that knows it, else from peers."""
     from p2pfs.net.index_client import UnknownError
 
     magnet = read_link(link)
     info_hash = str(magnet.torrent_id)
+    found.links[info_hash] = link
     try:
         await _find_named(index, info_hash, found)
     except UnknownError:
         found.wanted[info_hash] = magnet.shown
-        found.links[info_hash] = link
 
 
 async def _find_below(index: IndexClient, folder: str, found: Found) -> bool:

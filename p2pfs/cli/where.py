@@ -7,13 +7,14 @@ brackets, each with or without `:PORT`, or a URL); anything else is refused befo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
 from p2pfs.errors import UsageError
 
-__all__ = ["Where", "check_url", "tracker_base"]
+__all__ = ["Where", "check_url", "named_trackers", "tracker_base"]
 
 _NAMED = re.compile(r"(?P<host>[^\s:/@?#%\[\]\\-][^\s:/@?#\[\]\\]*)(?::(?P<port>[0-9]{1,5}))?")
 _IPV6 = re.compile(
@@ -89,6 +90,16 @@ def _is_host(text: str) -> bool:
         return bool(IPv6Address(text))
     except ValueError:
         return False
+
+
+def named_trackers(urls: Sequence[str] | None, host: str | None, port: int) -> list[str]:
+    """The announce URLs that the user named by `-t` and by `-i`; raises `UsageError`."""
+    named = list(dict.fromkeys(urls or ()))
+    for url in named:
+        check_url(url, ("http", "https", "udp"))
+    if host is not None:
+        named.append(f"{tracker_base(host, port)}/announce")
+    return named
 
 
 def check_url(url: str, schemes: tuple[str, ...], *, example: str | None = None) -> None:

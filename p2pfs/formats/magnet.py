@@ -21,7 +21,16 @@ from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.torrent_urls import read_urls
 from p2pfs.geometry import TorrentId
 
-__all__ = ["Magnet", "encode", "is_magnet", "link_of", "parse", "parse_peer", "selected_paths"]
+__all__ = [
+    "Magnet",
+    "encode",
+    "is_magnet",
+    "link_of",
+    "merged",
+    "parse",
+    "parse_peer",
+    "selected_paths",
+]
 
 MAX_LENGTH: Final = 64 * 1024
 """Characters of a link; those of real life have a few thousand."""
@@ -130,7 +139,7 @@ def parse(link: str) -> Magnet:
         _urls(trackers, ("http", "https", "udp")),
         _urls(web_seeds, ("http", "https")),
         tuple(dict.fromkeys(peers))[:MAX_PEERS],
-        _merged(selected),
+        _merged_runs(selected),
     )
 
 
@@ -162,6 +171,26 @@ def link_of(
         _urls([url.encode() for url in metainfo.web_seeds], ("http", "https")),
         tuple(dict.fromkeys(peers)),
     )
+
+
+def merged(magnets: Iterable[Magnet]) -> list[Magnet]:
+    """Each torrent once, with all that its links name; one that selects no files wants all."""
+    found: dict[TorrentId, Magnet] = {}
+    for magnet in magnets:
+        other = found.get(magnet.torrent_id)
+        if other is not None:
+            magnet = Magnet(
+                magnet.torrent_id,
+                other.name or magnet.name,
+                tuple(dict.fromkeys((*other.trackers, *magnet.trackers))),
+                tuple(dict.fromkeys((*other.web_seeds, *magnet.web_seeds))),
+                tuple(dict.fromkeys((*other.peers, *magnet.peers)))[:MAX_PEERS],
+                _merged_runs((*other.selected, *magnet.selected))
+                if other.selected and magnet.selected
+                else (),
+            )
+        found[magnet.torrent_id] = magnet
+    return list(found.values())
 
 
 def selected_paths(magnet: Magnet, metainfo: Metainfo) -> tuple[str, ...]:
@@ -233,7 +262,7 @@ def _runs(text: str) -> list[tuple[int, int]]:
     return runs
 
 
-def _merged(runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def _merged_runs(runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     merged: list[tuple[int, int]] = []
     for first, last in sorted(runs):
         if merged and first <= merged[-1][1] + 1:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from p2pfs.errors import UsageError
+from p2pfs.errors import NetworkError, UsageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.file_choice import choose_files
 from p2pfs.formats.metainfo import Metainfo
@@ -244,10 +244,13 @@ class Client:
     def fetch_metadata(self, magnet: Magnet, *, trackers: Sequence[str] = ()) -> MetadataFetch:
         """Ask peers for the metadata of a torrent; `trackers` are asked before those of the link.
 
-        Once it is there, `download` or `seed` take over its connections. Raises `UsageError`.
+        Once it is there, `download` or `seed` take over its connections. Raises `UsageError`
+        when the torrent is open already, and `NetworkError` when the client is closed.
         """
         from p2pfs.net.metadata_fetch import UNKNOWN_LEFT, MetadataFetch
 
+        if self._closing is not None:
+            raise NetworkError("the client is closed")
         key = magnet.torrent_id.v1
         if key in self._torrents or key in self._reserved or key in self._fetches:
             raise UsageError(f"{magnet.shown} is open in this client already")
@@ -287,21 +290,27 @@ class Client:
         *,
         trackers: Sequence[str] = (),
         progress: Checked | None = None,
+        files: Sequence[str] = (),
+        sequential: bool = False,
     ) -> Torrent:
         """Fetch the metadata from peers, however long that takes, and download what it says.
 
-        Of its files those that the link selects, if it does (BEP 53).
-        Arguments as for `download`. Raises what that raises, `MetainfoError` and
-        `BencodeError` for metadata that nobody can use.
+        Without `files` those that the link selects, if it does (BEP 53). Arguments as for
+        `download`. Raises what that raises, `MetainfoError` and `BencodeError` for metadata
+        that nobody can use.
         """
         from p2pfs.formats.magnet import selected_paths
 
         fetch = self.fetch_metadata(magnet, trackers=trackers)
         try:
             metainfo = await fetch.wait()
-            files = selected_paths(magnet, metainfo)
             return await self.download(
-                metainfo, output_dir, trackers=trackers, progress=progress, files=files
+                metainfo,
+                output_dir,
+                trackers=trackers,
+                progress=progress,
+                files=files or selected_paths(magnet, metainfo),
+                sequential=sequential,
             )
         finally:
             await fetch.close()

@@ -58,10 +58,21 @@ REQUESTS: Final = 250
 NAMED: Final = 3
 """Addresses that could not be reached, which are named in an explanation."""
 
+MAX_REMEMBERED: Final = 1000
+"""Addresses, and peers, that are remembered to be told of and to be handed over."""
+
+RESOLVE_AGAIN: Final = 30.0
+"""Seconds after which a name that could not be resolved is tried again; longer each time."""
+
+MAX_RESOLVE_AGAIN: Final = 600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How far it is: `peers` are connected, `sources` of them may give metadata; sizes in bytes."""
+    """How far it is: `peers` are connected, `sources` of them may give metadata; sizes in bytes.
+
+    `tried`: who was asked so far, and what came of it, in a phrase.
+    """
 
     name: str
     info_hash: str
@@ -70,6 +81,7 @@ class Fetched:
     bytes_done: int
     bytes_total: int
     tracker: str
+    tried: str
 
 
 class MetadataFetch:
@@ -91,7 +103,7 @@ class MetadataFetch:
         self._banned: dict[tuple[str, bytes], None] = {}
         self._met: set[bytes] = set()
         self._unreached: dict[Address, str] = {}
-        self._heard: dict[Address, None] = {}
+        self._heard: dict[Address, bool] = {}  # and whether it is hearsay
         self._done: asyncio.Future[Metainfo] = self._loop.create_future()
         self._checking: asyncio.Task[None] | None = None
         self._resolving: asyncio.Task[None] | None = None
@@ -127,6 +139,7 @@ class MetadataFetch:
             bytes_done=done,
             bytes_total=total,
             tracker=self.announcer.status,
+            tried=self._explain(),
         )
 
     async def wait(self) -> Metainfo:
@@ -137,8 +150,7 @@ class MetadataFetch:
         """
         return await asyncio.shield(self._done)
 
-    def explain(self) -> str:
-        """What was tried so far, and what came of it, in a phrase."""
+    def _explain(self) -> str:
         parts = [self.announcer.status]
         if self._fetching.too_large:
             megabytes = self._fetching.too_large / 1e6
@@ -152,8 +164,11 @@ class MetadataFetch:
         if known:
             parts.append(f"{known} {'address' if known == 1 else 'addresses'} of peers known")
         if met:
+            parts.append(f"{met} {'peer' if met == 1 else 'peers'} met")
+        if self.connections and not (self._fetching.sources or self._fetching.too_large):
             parts.append(
-                f"{met} {'peer' if met == 1 else 'peers'} met, without all of the metadata"
+                "none of those connected gives metadata, which nobody does for a private torrent: "
+                "that needs its .torrent"
             )
         if self._banned:
             parts.append(f"{len(self._banned)} gave wrong metadata")
@@ -164,29 +179,44 @@ class MetadataFetch:
     def add_peers(self, addresses: Iterable[Address], *, hearsay: bool = False) -> None:
         """Addresses to dial; `hearsay`: of whoever says so."""
         addresses = list(addresses)
-        if len(self._heard) < 10 * MAX_PEERS:
-            self._heard.update(dict.fromkeys(addresses))
+        for address in addresses:
+            self._remember(address, hearsay=hearsay)
         self._dialler.add(addresses, hearsay=hearsay)
 
     def found_peers(self, peers: Iterable[PeerAddress]) -> None:
         """Addresses from a tracker."""
         peers = list(peers)
-        self._heard.update(dict.fromkeys((peer.host, peer.port) for peer in peers))
+        for peer in peers:
+            self._remember((peer.host, peer.port), hearsay=False)
         self._dialler.found(peers)
 
+    def _remember(self, address: Address, *, hearsay: bool) -> None:
+        if address in self._heard or len(self._heard) < MAX_REMEMBERED:
+            self._heard[address] = hearsay and self._heard.get(address, True)
+
     async def _dial_named(self) -> None:
-        """The peers that the link names; of a name all its addresses."""
-        for host, port in self.magnet.peers:
-            if packed_host(host):
-                self.add_peers([(host, port)])
-                continue
-            try:
-                found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError) as error:
-                self._unreached[host, port] = _reason(error)
-                self._heard[host, port] = None
-                continue
-            self.add_peers((str(address[0]), port) for *_, address in found)
+        """The peers that the link names; of a name all its addresses, once it has some."""
+        named = list(self.magnet.peers)
+        pause = RESOLVE_AGAIN
+        while named := [one for one in named if not await self._dial_at(*one)]:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MAX_RESOLVE_AGAIN)
+
+    async def _dial_at(self, host: str, port: int) -> bool:
+        """Whether the address of the peer is known now."""
+        if packed_host(host):
+            self.add_peers([(host, port)])
+            return True
+        try:
+            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            self._unreached[host, port] = _reason(error)
+            self._remember((host, port), hearsay=False)
+            return False
+        self._unreached.pop((host, port), None)
+        self._heard.pop((host, port), None)
+        self.add_peers((str(address[0]), port) for *_, address in found)
+        return True
 
     async def _connect(self, address: Address) -> None:
         try:
@@ -219,7 +249,8 @@ class MetadataFetch:
         peer = Peer(session, connection.address, peer_id, now, outgoing=connection.outgoing)
         self.connections[peer] = connection
         self._handshakes[peer] = handshake
-        self._met.add(peer_id)
+        if len(self._met) < MAX_REMEMBERED:
+            self._met.add(peer_id)
         if connection.outgoing:
             self._unreached.pop(connection.address, None)
             self._dialler.book.connected(connection.address)
@@ -305,7 +336,8 @@ class MetadataFetch:
         for peer, reason in convicted:
             log.warning("%s is banned: %s", peer.address, reason)
             self._dialler.book.ban(peer.address[0], peer.peer_id, self._loop.time())
-            self._banned[peer.address[0], peer.peer_id] = None
+            if len(self._banned) < MAX_REMEMBERED:
+                self._banned[peer.address[0], peer.peer_id] = None
             connection = self.connections.get(peer)
             if connection is not None:
                 connection.close(reason)
@@ -366,6 +398,7 @@ class MetadataFetch:
     async def hand_over(self, torrent: Torrent) -> None:
         """Let `torrent`, which has the metadata, go on with the connections and what is known."""
         now = self._loop.time()
+        self._push()
         for host, peer_id in self._banned:
             torrent.ban(host, peer_id)
         for peer, connection in list(self.connections.items()):
@@ -377,7 +410,10 @@ class MetadataFetch:
                 resumed, said = session.resume(torrent.metainfo.geometry, now)
                 join = partial(torrent.exchange.join, connection, handshake, resumed)
                 connection.move(torrent.exchange, join, said)
-        torrent.add_peers(self._heard)
+        for address, hearsay in self._heard.items():
+            if hearsay:
+                torrent.called_by(address)
+        torrent.add_peers(address for address, hearsay in self._heard.items() if not hearsay)
         await self.close(leave=False)
 
     async def close(self, *, leave: bool = True) -> None:

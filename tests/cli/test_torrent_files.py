@@ -9,6 +9,8 @@ import pytest
 
 import p2pfs
 from p2pfs.cli.torrent_files import (
+    find_kept,
+    keep_fetched,
     keep_torrent,
     kept_torrent,
     read_torrent,
@@ -74,6 +76,56 @@ def test_where_nothing_can_be_written_sharing_goes_on(
     note = keep_torrent(tmp_path / "torrents" / "a.bin.torrent", metainfo)
     assert note is not None
     assert "cannot" in note
+
+
+def test_what_was_fetched_is_found_again_by_its_hash_whatever_it_is_called(
+    tmp_path: Path, metainfo: p2pfs.Metainfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_kept(metainfo.torrent_id, "a.bin") is None
+    assert keep_fetched(metainfo) == "the metadata of a.bin is kept in torrents/a.bin.torrent"
+    for name in ("a.bin", "another name", str(metainfo.torrent_id)):
+        path, kept = find_kept(metainfo.torrent_id, name) or (None, None)
+        assert path == Path("torrents/a.bin.torrent")
+        assert kept is not None
+        assert kept.torrent_id == metainfo.torrent_id
+
+
+@pytest.mark.parametrize("name", ["a.bin", "x" * 255, "x" * 251 + ".txt", "\xe9" * 127])
+def test_fetched_torrents_that_share_a_name_are_all_kept(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = []
+    for number in range(3):
+        content = tmp_path / str(number) / name
+        content.parent.mkdir()
+        content.write_bytes(b"%d" % number * 100)
+        made.append(p2pfs.make_torrent(content))
+        assert "is kept in" in keep_fetched(made[-1])
+
+    for metainfo in made:
+        path, kept = find_kept(metainfo.torrent_id, name) or (None, None)
+        assert path is not None
+        assert len(os.fsencode(path.name)) <= 255
+        assert kept == metainfo
+
+
+def test_a_fetched_torrent_takes_the_place_of_nothing(
+    tmp_path: Path, metainfo: p2pfs.Metainfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "torrents").mkdir()
+    precious = [
+        tmp_path / "torrents" / name
+        for name in ("a.bin.torrent", f"a.bin@{str(metainfo.torrent_id)[:8]}.torrent")
+    ]
+    for path in precious:
+        path.write_bytes(b"precious")
+
+    assert "is not kept" in keep_fetched(metainfo)
+
+    assert [path.read_bytes() for path in precious] == [b"precious"] * 2
 
 
 def test_what_is_shared_is_not_overwritten_even_by_force(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_any_text_is_read_or_refused(text):
 
 
 runs = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 9)), max_size=5).map(
-    lambda found: magnet._merged([(first, first + more) for first, more in found])
+    lambda found: magnet._merged_runs([(first, first + more) for first, more in found])
 )
 labels = st.from_regex(r"[a-z][a-z0-9-]{0,10}[a-z]", fullmatch=True)
 paths = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=30)
@@ -231,3 +231,24 @@ def test_links_are_told_from_names_and_files():
     assert magnet.is_magnet(f" Magnet:?{XT}")
     assert not magnet.is_magnet("magnet.torrent")
     assert not magnet.is_magnet("magnets")
+
+
+def test_two_links_of_one_torrent_are_one_with_all_that_both_name():
+    other = "aa" * 20
+    first = f"magnet:?{XT}&tr=http%3A%2F%2Fone.example%2Fannounce&x.pe=10.0.0.5:1&so=1-3"
+    second = f"magnet:?{XT}&dn=x&tr=http%3A%2F%2Ftwo.example%2Fannounce&x.pe=10.0.0.5:1&so=4,9"
+
+    one, two = magnet.merged(
+        magnet.parse(link) for link in (first, f"magnet:?xt=urn:btih:{other}", second)
+    )
+
+    assert one.name == "x"
+    assert one.trackers == ("http://one.example/announce", "http://two.example/announce")
+    assert one.peers == (("10.0.0.5", 1),)
+    assert one.selected == ((1, 4), (9, 9))
+    assert str(two.torrent_id) == other
+
+
+def test_of_two_links_the_one_that_wants_all_files_counts():
+    (both,) = magnet.merged([magnet.parse(f"magnet:?{XT}&so=1"), magnet.parse(f"magnet:?{XT}")])
+    assert both.selected == ()

