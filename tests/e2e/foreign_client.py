@@ -1,18 +1,20 @@
 """libtorrent as a program of its own: a crash or a hang of it ends only this process.
 
     foreign_client.py TORRENT|MAGNET FOLDER [--listen ADDRESS] [--up-limit BYTES]
-                      [--down-limit BYTES] [--lsd]
+                      [--down-limit BYTES] [--lsd] [--log]
 
 Says one JSON object a line: `ready` with the port it listens on, `progress` several times a
 second, `complete` once, `final` at the end. Stays and serves until standard input says
 `exit` or ends; `connect ADDRESS PORT` there dials a peer. `pex` and `lsd` are the peers that
-it has been told of by peer exchange and by local discovery, as ADDRESS PORT.
+it has been told of by peer exchange and by local discovery, as ADDRESS PORT. With `--log` each
+message that it sent or got is a `log`: `==> HAVE_NONE [ ... ]` went out, `<== ...` came in.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import threading
 from typing import Any
@@ -65,10 +67,14 @@ def main() -> None:
     parser.add_argument("--up-limit", type=int, default=0)
     parser.add_argument("--down-limit", type=int, default=0)
     parser.add_argument("--lsd", action="store_true")
+    parser.add_argument("--log", action="store_true")
     options = parser.parse_args()
 
     listen_to = f"[{options.listen}]" if ":" in options.listen else options.listen
     own = {"listen_interfaces": f"{listen_to}:0", "enable_lsd": options.lsd}
+    if options.log:
+        own["alert_mask"] = SETTINGS["alert_mask"] | lt.alert.category_t.peer_log_notification
+        own["alert_queue_size"] = 100_000
     session = lt.session({**SETTINGS, **own})
     if options.torrent.startswith("magnet:"):
         params = lt.parse_magnet_uri(options.torrent)
@@ -78,6 +84,7 @@ def main() -> None:
     params.save_path = options.folder
     params.upload_limit = options.up_limit
     params.download_limit = options.down_limit
+    params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     handle = session.add_torrent(params)
     say("ready", port=session.listen_port())
 
@@ -98,6 +105,10 @@ def main() -> None:
         for alert in session.pop_alerts():
             if isinstance(alert, lt.tracker_error_alert | lt.file_error_alert):
                 say("note", text=alert.message())
+            elif isinstance(alert, lt.peer_log_alert) and (
+                message := re.search("(==>|<==) .*", alert.message())
+            ):
+                say("log", text=message[0])
         status = report("progress", handle)
         if status.is_seeding and not complete:
             complete = True
