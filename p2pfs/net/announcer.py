@@ -30,6 +30,9 @@ MAX_TRACKER_ID: Final = 256
 GOODBYE_TIMEOUT: Final = 3.0
 """Seconds that leaving may take."""
 
+FIRST_ANSWER: Final = 1.0
+"""Seconds of those in which the answer to the very first announce is waited for."""
+
 
 class Transport(Protocol):
     """Whatever carries an announce to a URL."""
@@ -87,6 +90,7 @@ class Announcer:
         self._wake: asyncio.Event | None = None
         self._turn = asyncio.Lock()
         self._saying: Event | None = None
+        self._asking: str | None = None
         self._goodbye: asyncio.Task[None] | None = None
         self._patient_until = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -159,6 +163,11 @@ class Announcer:
         if self._saying is Event.COMPLETED:  # said a second time it might count twice
             async with self._turn:
                 pass
+        elif self._saying is Event.STARTED:  # its tracker may list us any moment
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_ANSWER), self._turn:
+                    pass
+        unanswered = self._asking
         announcing.cancel()
         await asyncio.gather(announcing, return_exceptions=True)
         schedule = self._schedule
@@ -172,7 +181,9 @@ class Announcer:
                 if schedule.next_at >= self._patient_until:
                     break
                 await self._until_due(wake)
-        if schedule.stop():
+        known = schedule.stop()
+        self._current = self._current or unanswered
+        if known or unanswered is not None:
             await self._announce_safely()
         self.status = "not announced any more"
 
@@ -200,7 +211,7 @@ class Announcer:
                 self.status = "the announce failed for a fault of ours"
                 self._schedule.failed(self._loop.time())
             finally:
-                self._saying = None
+                self._saying = self._asking = None
 
     async def _announce(self, event: Event) -> None:
         """Ask the trackers in order until one answers."""
@@ -212,6 +223,7 @@ class Announcer:
         elif self._switched is not None and self._current is not None:
             urls.sort(key=lambda url: url != self._current)
         for url in urls:
+            self._asking = url
             try:
                 reply = await self._transport.announce(
                     url, self._request(url, event), trusted=url in self._trusted

@@ -268,18 +268,70 @@ async def test_a_tracker_that_hangs_holds_up_neither_the_next_one_nor_the_end(
         assert events_of(good) == ["started", "stopped"]
 
 
-async def test_an_announce_under_way_is_broken_off_at_the_end() -> None:
-    async with raw_server(hang) as server:
+async def test_a_first_announce_that_hangs_is_broken_off_and_the_tracker_told_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(announcer_module, "FIRST_ANSWER", 0.1)
+    async with raw_server(hang, GOOD) as server:
         asker = Asker(
             f"http://127.0.0.1:{server.port}/announce", transport=AnnounceClient(seconds=30)
         )
         asker.announcer.start()
         await until(lambda: server.requests)
 
-        async with asyncio.timeout(1):
+        await asker.announcer.stop()
+
+        assert events_of(server) == ["started", "stopped"]
+        assert asker.found == []
+
+
+async def test_who_leaves_before_the_first_answer_is_not_listed_any_more(
+    tracker: TrackerServer,
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    class Slow(AnnounceClient):
+        """Passes the first announce on at once, and its answer only when it is let."""
+
+        async def announce(
+            self, url: str, request: AnnounceRequest, *, trusted: bool = False
+        ) -> AnnounceReply:
+            told = await super().announce(url, request, trusted=trusted)
+            if not asked.is_set():
+                asked.set()
+                await answer.wait()
+            return told
+
+    asker = Asker(tracker.url, transport=Slow())
+    asker.announcer.start()
+    await asked.wait()
+    assert tracker.store.peer_count == 1
+
+    leaving = asyncio.create_task(asker.announcer.stop())
+    await asyncio.sleep(0)
+    answer.set()
+    await leaving
+
+    assert tracker.store.peer_count == 0
+
+
+async def test_a_tracker_that_hangs_at_the_first_announce_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(announcer_module, "GOODBYE_TIMEOUT", 0.2)
+    async with raw_server(hang) as silent, raw_server(hang) as other:
+        asker = Asker(
+            f"http://127.0.0.1:{silent.port}/announce",
+            f"http://127.0.0.1:{other.port}/announce",
+            transport=AnnounceClient(seconds=30, stop_seconds=30),
+        )
+        asker.announcer.start()
+        await until(lambda: silent.requests or other.requests)
+
+        async with asyncio.timeout(5):
             await asker.announcer.stop()
 
-        assert events_of(server) == ["started"]  # who never came need not leave
+        assert sorted([len(silent.requests), len(other.requests)]) == [0, 1]
 
 
 async def test_a_refusal_is_told_and_its_wish_for_later_is_kept() -> None:
