@@ -130,7 +130,7 @@ class CatalogueRoutes:
 
     async def _find(self, wanted: str) -> Entry:
         try:
-            return await self._workers.run(self._catalogue.find, wanted)
+            return await self._workers.run(self._catalogue.find, wanted, self._presence.live_among)
         except UnknownName as error:
             raise Refused(404, str(error), near=error.near) from error
         except AmbiguousName as error:

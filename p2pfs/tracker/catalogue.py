@@ -17,7 +17,7 @@ from p2pfs.errors import CatalogueError, FormatError
 from p2pfs.formats import metainfo
 from p2pfs.geometry import TorrentId
 from p2pfs.tracker.database import Database
-from p2pfs.tracker.name_index import Entry, NameIndex
+from p2pfs.tracker.name_index import Chooser, Entry, NameIndex
 from p2pfs.tracker.rights import ANONYMOUS, NotYours, Publisher, withdrawal
 
 __all__ = [
@@ -227,11 +227,12 @@ class Catalogue:
         """The entry of a torrent."""
         return self._index.get(torrent_id.v1)
 
-    def find(self, wanted: str) -> Entry:
+    def find(self, wanted: str, preferred: Chooser | None = None) -> Entry:
         """The entry called `wanted`: a name, NAME@HASH (4 digits or more), or an info hash.
 
         A name that is there as it stands wins. A folder's name stands for the one file
-        below it, if there is just one. Raises `UnknownName` or `AmbiguousName`.
+        below it, if there is just one. Raises `AmbiguousName`, or `UnknownName` with names
+        near to it, rather of the entries that `preferred` chooses.
         """
         found = self._index.named(wanted)
         if not found and _HASH.fullmatch(wanted):
@@ -246,7 +247,8 @@ class Catalogue:
             found = self._index.below(wanted, 2)
             found = found if len(found) == 1 else []
         if not found:
-            raise UnknownName(wanted, self._index.near(pinned[1] if pinned else wanted))
+            name = pinned[1] if pinned else wanted
+            raise UnknownName(wanted, self._index.near(name, preferred))
         if len(found) > 1:
             found.sort(key=_newest_first)
             raise AmbiguousName(wanted, found[:_MAX_CANDIDATES])

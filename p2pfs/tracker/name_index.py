@@ -12,7 +12,7 @@ import re
 import threading
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -20,7 +20,7 @@ from itertools import islice
 from p2pfs.errors import FormatError
 from p2pfs.geometry import TorrentId
 
-__all__ = ["MAX_PATTERN", "Entry", "NameIndex"]
+__all__ = ["MAX_PATTERN", "Chooser", "Entry", "NameIndex"]
 
 MAX_PATTERN = 1000
 _WILDCARD = re.compile(r"[*?\[]")
@@ -40,6 +40,10 @@ class Entry:
     size: int
     published: int
     files: int = 1
+
+
+Chooser = Callable[[Sequence[Entry]], Iterable[Entry]]
+"""Chooses some of the entries."""
 
 
 class NameIndex:
@@ -127,27 +131,22 @@ class NameIndex:
                     self._passes.popitem(last=False)
         return found
 
-    def near(self, wanted: str) -> list[str]:
+    def near(self, wanted: str, preferred: Chooser | None = None) -> list[str]:
         """A few names that resemble `wanted`, the most alike first.
 
+        Of the entries that `preferred` chooses, and of all only when none of those does.
         Nothing while another such search is under way: they take long among very many
         names, and must not take every thread.
         """
         if not self._searching.acquire(timeout=_PATIENCE):
             return []
         try:
-            return self._resembling(wanted)
+            with self._lock:
+                everything = self._sorted.copy()
+            first = [] if preferred is None else _resembling(wanted, preferred(everything))
+            return first or _resembling(wanted, everything)
         finally:
             self._searching.release()
-
-    def _resembling(self, wanted: str) -> list[str]:
-        folded = wanted.casefold()[:MAX_PATTERN]
-        with self._lock:
-            names = {entry.name.casefold(): entry.name for entry in self._sorted}
-        alike = get_close_matches(folded, islice(names, _NEAR_FROM), n=_NEAR, cutoff=0.6)
-        containing = (name for name in names if folded and folded in name and name not in alike)
-        alike += islice(containing, _NEAR - len(alike))
-        return [names[name] for name in alike]
 
     def _changed(self) -> None:
         self._passes.clear()
@@ -156,6 +155,15 @@ class NameIndex:
 
 def _order(entry: Entry) -> tuple[str, bytes]:
     return entry.name, entry.torrent_id.v1
+
+
+def _resembling(wanted: str, entries: Iterable[Entry]) -> list[str]:
+    folded = wanted.casefold()[:MAX_PATTERN]
+    names = {entry.name.casefold(): entry.name for entry in entries}
+    alike = get_close_matches(folded, islice(names, _NEAR_FROM), n=_NEAR, cutoff=0.6)
+    containing = (name for name in names if folded and folded in name and name not in alike)
+    alike += islice(containing, _NEAR - len(alike))
+    return [names[name] for name in alike]
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:

@@ -148,6 +148,19 @@ async def test_names_that_nobody_has_are_listed_only_on_request(tracker: Tracker
     assert await listed("") == []
 
 
+async def test_an_unknown_name_is_answered_with_near_ones_that_somebody_has(
+    tracker: TrackerServer,
+) -> None:
+    _, two = await publish(tracker, torrent("story_one.txt"), torrent("story_two.txt"))
+
+    _, nobody_has_any = await call(tracker, "GET", "/torrents/story_on.txt")
+    await announce(tracker, two, 1, left=0)
+    _, somebody_has_two = await call(tracker, "GET", "/torrents/story_on.txt")
+
+    assert nobody_has_any["near"] == ["story_one.txt", "story_two.txt"]
+    assert somebody_has_two["near"] == ["story_two.txt"]
+
+
 async def test_a_name_with_slashes_is_fetched_quoted_or_as_it_is(tracker: TrackerServer) -> None:
     data = torrent("2024/05/a.jpg")
     await publish(tracker, data)

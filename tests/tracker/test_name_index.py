@@ -9,7 +9,7 @@ import pytest
 
 from p2pfs.errors import FormatError
 from p2pfs.geometry import TorrentId
-from p2pfs.tracker.name_index import Entry, NameIndex
+from p2pfs.tracker.name_index import Chooser, Entry, NameIndex
 
 
 def entry(name: str, content: int = 0) -> Entry:
@@ -114,6 +114,16 @@ def test_near_names_are_the_most_alike_then_those_that_contain_it() -> None:
     assert made.near("holidays.mk")[:2] == ["HOLIDAYS.mkv", "holiday.mkv"]
     assert made.near("snow") == ["my holidays in the snow.mkv"]
     assert made.near("") == []
+
+
+def test_near_names_are_those_that_are_preferred_and_others_when_none_of_them_is_near() -> None:
+    made = index("holiday.mkv", "holidays.mkv", "zzz")
+
+    def preferred(*names: str) -> Chooser:
+        return lambda entries: [one for one in entries if one.name in names]
+
+    assert made.near("holidayz.mkv", preferred("holiday.mkv", "zzz")) == ["holiday.mkv"]
+    assert made.near("holidays.mk", preferred("zzz"))[0] == "holidays.mkv"
 
 
 def test_a_search_for_near_names_does_not_wait_for_another() -> None:
