@@ -123,12 +123,9 @@ def held(path: Path) -> Iterator[bool]:
     `StorageError` when the folder cannot be written to.
     """
     files = Files()
-    root = files.open_root(path.parent, create=True)
-    try:
+    with files.rooted(path.parent, create=True) as root:
         handle = files.open_write(root, (f".{path.name}.lock",), create=True)
         try:
             yield files.lock(handle)
         finally:
             files.close(handle)
-    finally:
-        files.close_root(root)

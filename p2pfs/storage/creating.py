@@ -60,8 +60,7 @@ def hash_tree(
     multi_file = real.is_dir()
     if not real.name:
         raise StorageError(f"{path} has no name to share it under")
-    root = files.open_root(real if multi_file else real.parent)
-    try:
+    with files.rooted(real if multi_file else real.parent) as root:
         skipped: list[str] = []
         if multi_file:
             found = _tree(files, root, skipped, hidden)
@@ -92,8 +91,6 @@ def hash_tree(
             pieces,
             tuple(skipped),
         )
-    finally:
-        files.close_root(root)
 
 
 def make_metainfo(

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -74,6 +74,15 @@ class Names(SystemCalls):
         except OSError as error:
             raise explain("open the folder", path, error) from error
         return Root(path, fd)
+
+    @contextlib.contextmanager
+    def rooted(self, path: Path, *, create: bool = False) -> Iterator[Root]:
+        """The same for a while: closed at the end, whatever happens."""
+        root = self.open_root(path, create=create)
+        try:
+            yield root
+        finally:
+            self.close_root(root)
 
     def close_root(self, root: Root) -> None:
         """Close the folder and all it cached; open files stay open."""

@@ -105,13 +105,10 @@ class FolderSource:
 
     def scan(self, files: Files) -> Scan:
         scan = Scan()
-        root = files.open_root(self._path)
-        try:
+        with files.rooted(self._path) as root:
             for parts, found in _walk(files, root, scan.problems):
                 name = "/".join(parts)
                 scan.items[name] = Item(name, self._path, parts, ((name, found),))
-        finally:
-            files.close_root(root)
         return scan
 
 
@@ -128,8 +125,7 @@ class FileSource:
     def scan(self, files: Files) -> Scan:
         scan = Scan()
         path = self._path
-        root = files.open_root(path.parent)
-        try:
+        with files.rooted(path.parent) as root:
             found = files.stat(root, (path.name,))
             if found is None:
                 return scan
@@ -141,8 +137,6 @@ class FileSource:
             else:
                 parts = (path.name,)
                 scan.items[path.name] = Item(path.name, path.parent, parts, ((path.name, found),))
-        finally:
-            files.close_root(root)
         return scan
 
 
@@ -158,11 +152,8 @@ class TreeSource:
 
     def scan(self, files: Files) -> Scan:
         scan = Scan()
-        root = files.open_root(self._path)
-        try:
+        with files.rooted(self._path) as root:
             walked = _walk(files, root, scan.problems)
-        finally:
-            files.close_root(root)
         if walked:
             signature = tuple(("/".join(parts), found) for parts, found in walked)
             name = self._path.name
@@ -191,14 +182,11 @@ def describe(item: Item, progress: Callable[[int, int], None] | None = None) -> 
 
 def is_unchanged(item: Item, files: Files) -> bool:
     """Whether every file of an item still looks as its signature says."""
-    root = files.open_root(item.root)
-    try:
+    with files.rooted(item.root) as root:
         for name, found in item.signature:
             parts = (*item.parts, *name.split("/")) if item.tree else item.parts
             if files.stat(root, parts) != found:
                 return False
-    finally:
-        files.close_root(root)
     return True
 
 

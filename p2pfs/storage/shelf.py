@@ -115,9 +115,6 @@ class Shelf:
 
     def delete(self, item: Item) -> None:
         """Remove an item's file from the disk. Raises `StorageError`."""
-        root = self._files.open_root(item.root)
-        try:
+        with self._files.rooted(item.root) as root:
             self._files.unlink(root, item.parts)
-        finally:
-            self._files.close_root(root)
         self.forget(item.path)
