@@ -152,7 +152,7 @@ def encode(magnet: Magnet) -> str:
     parts += [f"ws={quote(url, safe='')}" for url in magnet.web_seeds]
     for host, port in magnet.peers:
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        parts.append(f"x.pe={quote(where, safe=':')}")
+        parts.append(f"x.pe={quote(where, safe=':[]')}")  # libtorrent reads it as it stands
     if magnet.selected:
         runs = (f"{a}" if a == b else f"{a}-{b}" for a, b in magnet.selected)
         parts.append("so=" + ",".join(runs))

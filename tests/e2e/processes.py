@@ -248,7 +248,8 @@ class Lab:
 
     @property
     def announce_url(self) -> str:
-        return f"http://{self.address}:{self.tracker_port}/announce"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.tracker_port}/announce"
 
     @property
     def where(self) -> tuple[str, ...]:

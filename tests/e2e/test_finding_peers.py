@@ -55,13 +55,10 @@ def host(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def shared(lab: Lab, host: str) -> str:
     """A .torrent of random content, whose tracker runs."""
-    tracker = lab.p2pfs("tracker", "--host", host, "-d", "0", "--json")
-    lab.tracker_port = tracker.event("ready")["port"]
+    lab.address = host
+    lab.tracker()
     lab.content(NAME, SIZE)
-    url = f"http://[{host}]:{lab.tracker_port}/announce" if ":" in host else lab.announce_url
-    made = lab.run("make-torrent", f"seeds/{NAME}", "-o", "t.torrent", "-t", url, "-l", "64KiB")
-    assert made.wait() == 0, str(made)
-    return "t.torrent"
+    return lab.torrent(f"seeds/{NAME}", "-l", "64KiB")
 
 
 def tracker_is_gone(lab: Lab) -> None:

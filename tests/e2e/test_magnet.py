@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.processes import Lab, Running, no_traceback, one_error_line
+from tests.support.sockets import has_ipv6
 
 NAME = "content.bin"
 SIZE = 1_234_567
@@ -19,6 +20,14 @@ CLIENT = Path(__file__).with_name("foreign_client.py")
 with_libtorrent = pytest.mark.skipif(
     importlib.util.find_spec("libtorrent") is None, reason="libtorrent is not installed"
 )
+with_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+
+
+@pytest.fixture(params=["127.0.0.1", pytest.param("::1", marks=with_ipv6)])
+def host(request: pytest.FixtureRequest, lab: Lab) -> str:
+    """Where all of the lab is."""
+    lab.address = str(request.param)
+    return lab.address
 
 
 def link(lab: Lab, torrent: str, *more: str) -> str:
@@ -41,6 +50,13 @@ def without_trackers(lab: Lab, path: str) -> str:
     return "bare.torrent"
 
 
+def seed_at(lab: Lab, torrent: str) -> str:
+    """Seed, known to a tracker that no link names; where it listens, for a link."""
+    seeder = lab.p2pfs("seed", *lab.where, "--json", "--no-lsd", "-f", torrent)
+    port = seeder.event("ready")["port"]
+    return f"[{lab.address}]:{port}" if ":" in lab.address else f"{lab.address}:{port}"
+
+
 def download(lab: Lab, magnet: str, *more: str) -> Running:
     """A download with nothing but the link: no tracker is named beside it."""
     process = lab.p2pfs("download", magnet, "-p", "0", "--no-lsd", "--json", *more)
@@ -50,7 +66,7 @@ def download(lab: Lab, magnet: str, *more: str) -> Running:
 
 def foreign(lab: Lab, torrent: str, folder: str) -> Running:
     (lab.folder / folder).mkdir(exist_ok=True)
-    process = lab.start(sys.executable, str(CLIENT), torrent, folder)
+    process = lab.start(sys.executable, str(CLIENT), torrent, folder, "--listen", lab.address)
     process.event("ready")
     return process
 
@@ -93,9 +109,8 @@ def test_a_udp_tracker_in_the_link_does_as_well(lab: Lab) -> None:
 def test_a_link_with_a_peer_in_it_needs_no_tracker(lab: Lab) -> None:
     lab.tracker()
     data = lab.content(NAME, SIZE)
-    seeder = lab.p2pfs("seed", *lab.where, "--json", "-f", lab.torrent(f"seeds/{NAME}"))
-    port = seeder.event("ready")["port"]
-    magnet = link(lab, without_trackers(lab, f"seeds/{NAME}"), "--peer", f"127.0.0.1:{port}")
+    peer = seed_at(lab, lab.torrent(f"seeds/{NAME}"))
+    magnet = link(lab, without_trackers(lab, f"seeds/{NAME}"), "--peer", peer)
     assert "tr=" not in magnet
     forget(lab, "bare.torrent")
 
@@ -141,6 +156,67 @@ def test_a_link_chooses_files(lab: Lab) -> None:
     assert lab.read("output/album/b") == files["b"]
     assert not (lab.folder / "output/album/a").exists()
     assert not (lab.folder / "output/album/c").exists()
+
+
+def test_files_chosen_by_hand_count_more_than_those_of_the_link(lab: Lab) -> None:
+    lab.tracker()
+    files = {name: lab.content(name, 50_000, under="seeds/album") for name in "abc"}
+    torrent = lab.torrent("seeds/album")
+    lab.seed("-f", torrent)
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+
+    assert download(lab, f"{magnet}&so=1", "--files", "c", "-o", "here").wait() == 0
+
+    assert lab.read("here/album/c") == files["c"]
+    assert [path.name for path in (lab.folder / "here/album").glob("[!.]*")] == ["c"]
+    assert not (lab.folder / "output").exists()
+
+
+def test_files_that_the_torrent_does_not_have_are_told_of_once_that_is_known(lab: Lab) -> None:
+    lab.tracker()
+    lab.content("a", 50_000, under="seeds/album")
+    torrent = lab.torrent("seeds/album")
+    lab.seed("-f", torrent)
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+
+    by_hand = lab.run("download", magnet, "-p", "0", "--no-lsd", "--files", "*.flac")
+    by_link = lab.run("download", f"{magnet}&so=7", "-p", "0", "--no-lsd")
+
+    assert by_hand.wait() == by_link.wait() == 2
+    assert "*.flac" in one_error_line(by_hand)
+    assert "selects none of the 1 files of album" in one_error_line(by_link)
+
+
+def test_content_comes_in_order_if_asked_for(lab: Lab) -> None:
+    lab.tracker()
+    data = lab.content(NAME, 20_000_000)
+    torrent = lab.torrent(f"seeds/{NAME}", "-l", "64KiB")
+    lab.seed("-f", torrent, "--up-limit", "2M")
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+
+    ours = download(lab, magnet, "--sequential")
+    event = ours.progress(lambda event: event["pieces_done"] > 20)
+    ours.kill()
+
+    (part,) = (lab.folder / "output").glob(f".{NAME}.*.p2pfs-part")
+    assert part.read_bytes()[: 64 * 1024 * 8] == data[: 64 * 1024 * 8], event
+
+
+def test_two_links_of_one_torrent_are_one_download(lab: Lab) -> None:
+    lab.tracker()
+    data = lab.content(NAME, SIZE)
+    torrent = lab.torrent(f"seeds/{NAME}")
+    lab.seed("-f", torrent)
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+    bare = magnet.partition("&")[0]
+
+    assert download(lab, magnet, f"{bare}&x.pe=127.0.0.1:1").wait() == 0
+
+    assert lab.read(f"output/{NAME}") == data
 
 
 def test_several_links_and_a_torrent_are_downloaded_together(lab: Lab) -> None:
@@ -228,7 +304,7 @@ def test_a_link_as_json_with_all_that_was_named(lab: Lab) -> None:
     assert final["magnet"] == (
         f"magnet:?xt=urn:btih:{final['info_hash']}&dn={NAME}"
         "&tr=udp%3A%2F%2Fu.example%3A80&tr=http%3A%2F%2Ftracker.example%3A9999%2Fannounce"
-        "&x.pe=%5B::1%5D:9000"
+        "&x.pe=[::1]:9000"
     )
 
 
@@ -238,7 +314,7 @@ def test_a_link_as_json_with_all_that_was_named(lab: Lab) -> None:
 @with_libtorrent
 @pytest.mark.parametrize("size", [1, SIZE])
 def test_our_downloader_takes_metadata_and_content_from_a_libtorrent_swarm(
-    lab: Lab, size: int
+    lab: Lab, host: str, size: int
 ) -> None:
     lab.tracker()
     data = lab.content(NAME, size)
@@ -258,13 +334,14 @@ def test_our_downloader_takes_metadata_and_content_from_a_libtorrent_swarm(
 
 
 @with_libtorrent
-def test_the_address_of_a_libtorrent_peer_is_enough(lab: Lab) -> None:
+def test_the_address_of_a_libtorrent_peer_is_enough(lab: Lab, host: str) -> None:
     data = lab.content(NAME, SIZE)
     torrent = without_trackers(lab, f"seeds/{NAME}")
     theirs = foreign(lab, torrent, "seeds")
     port = theirs.event("ready")["port"]
     theirs.event("complete")
-    magnet = link(lab, torrent, "--peer", f"127.0.0.1:{port}")
+    magnet = link(lab, torrent, "--peer", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    assert "tr=" not in magnet
     forget(lab, torrent)
 
     assert download(lab, magnet).wait() == 0
@@ -273,7 +350,7 @@ def test_the_address_of_a_libtorrent_peer_is_enough(lab: Lab) -> None:
 
 
 @with_libtorrent
-def test_libtorrent_takes_metadata_and_content_from_our_seeder(lab: Lab) -> None:
+def test_libtorrent_takes_metadata_and_content_from_our_seeder(lab: Lab, host: str) -> None:
     lab.tracker()
     data = lab.content(NAME, SIZE)
     torrent = lab.torrent(f"seeds/{NAME}")
@@ -286,12 +363,12 @@ def test_libtorrent_takes_metadata_and_content_from_our_seeder(lab: Lab) -> None
 
 
 @with_libtorrent
-def test_libtorrent_needs_only_the_address_of_our_seeder(lab: Lab) -> None:
+def test_libtorrent_needs_only_the_address_of_our_seeder(lab: Lab, host: str) -> None:
     lab.tracker()
     data = lab.content(NAME, SIZE)
-    seeder = lab.p2pfs("seed", *lab.where, "--json", "-f", lab.torrent(f"seeds/{NAME}"))
-    port = seeder.event("ready")["port"]
-    magnet = link(lab, without_trackers(lab, f"seeds/{NAME}"), "--peer", f"127.0.0.1:{port}")
+    peer = seed_at(lab, lab.torrent(f"seeds/{NAME}"))
+    magnet = link(lab, without_trackers(lab, f"seeds/{NAME}"), "--peer", peer)
+    assert "tr=" not in magnet
 
     theirs = foreign(lab, magnet, "theirs")
 

@@ -223,7 +223,7 @@ def test_the_link_of_a_torrent_names_all_that_is_needed():
     assert link == (
         f"magnet:?xt=urn:btih:{metainfo.torrent_id}&dn=two%20words"
         "&tr=http%3A%2F%2Fmine%2Fannounce&tr=http%3A%2F%2Fa%2Fannounce&tr=udp%3A%2F%2Fb%3A1"
-        "&ws=http%3A%2F%2Fw%2F&x.pe=%5B::1%5D:9000"
+        "&ws=http%3A%2F%2Fw%2F&x.pe=[::1]:9000"
     )
 
 
