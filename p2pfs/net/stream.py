@@ -1,4 +1,4 @@
-"""Bytes and file ranges out, chunks in: one connection's socket, in two implementations.
+"""Bytes and file ranges out, chunks in: one connection's socket, as its owner sees it.
 
 Invariant: what is queued goes out in order and unaltered, or the stream closes; a file
 that ends early never leaves a message half sent on an open connection.
@@ -16,10 +16,11 @@ import contextlib
 import errno
 import os
 import socket
-from collections import deque
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from p2pfs.errors import NetworkError, StorageError
+from p2pfs.net.stream_queue import LOW_WATER, FileRange, FileSource, StreamHandler, StreamQueue
+from p2pfs.net.transport_stream import TransportStream
 
 __all__ = [
     "FileSource",
@@ -31,7 +32,6 @@ __all__ = [
 ]
 
 RECEIVE_BUFFER: Final = 1024 * 1024
-LOW_WATER: Final = 64 * 1024
 WRITE_AT_ONCE: Final = 1024 * 1024
 """Bytes after which one stream lets the others have their turn."""
 
@@ -43,42 +43,6 @@ _NO_SENDFILE: Final = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
 """How file systems without `sendfile` say so."""
 
 HAS_SENDFILE: Final = hasattr(os, "sendfile") and hasattr(socket, "AF_UNIX")
-
-
-class FileSource(Protocol):
-    """A file whose ranges can be sent."""
-
-    def fileno(self) -> int:
-        """A descriptor open for reading now; raises `StorageError` when there is none."""
-        ...
-
-    async def read_at(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes, read on a worker thread; raises `StorageError`."""
-        ...
-
-    def failed(self) -> None:
-        """Told when a range of it could not be read as promised."""
-        ...
-
-
-class StreamHandler(Protocol):
-    """What a stream tells its owner. Calls never nest inside the owner's own calls."""
-
-    def receive_allowance(self) -> int:
-        """How many bytes may be received now; 0 pauses until `resume`."""
-        ...
-
-    def data_received(self, data: memoryview) -> None:
-        """`data` is valid until this returns."""
-        ...
-
-    def drained(self) -> None:
-        """The queue fell below the low-water mark."""
-        ...
-
-    def closed(self, error: Exception | None) -> None:
-        """Called once. None: the other end closed in order."""
-        ...
 
 
 class Stream(Protocol):
@@ -110,17 +74,6 @@ class Stream(Protocol):
         ...
 
 
-class _Range:
-    """What is left to send of a file range."""
-
-    __slots__ = ("length", "offset", "source")
-
-    def __init__(self, source: FileSource, offset: int, length: int) -> None:
-        self.source = source
-        self.offset = offset
-        self.length = length
-
-
 _buffers: dict[int, memoryview] = {}
 
 
@@ -133,23 +86,21 @@ def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
     return buffer
 
 
-class SocketStream:
+class SocketStream(StreamQueue):
     """A stream on a connected, non-blocking socket, driven by the loop's readiness calls.
 
     For systems with `sendfile`.
     """
 
     def __init__(self, sock: socket.socket, handler: StreamHandler) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._fd = sock.fileno()
         self._handler = handler
         self._buffer = _shared_buffer(self._loop)
-        self._queue: deque[bytes | _Range] = deque()
-        self.queued = 0
         self._waiting = False
         self._reading = False
-        self._closed = False
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.resume()
@@ -181,16 +132,6 @@ class SocketStream:
             self._finish(None)
             return
         self._handler.data_received(buffer[:count])
-
-    def write(self, data: bytes) -> None:
-        if not self._closed:
-            self._queue.append(data)
-            self.queued += len(data)
-
-    def send_file(self, source: FileSource, offset: int, length: int) -> None:
-        if length and not self._closed:
-            self._queue.append(_Range(source, offset, length))
-            self.queued += length
 
     def flush(self) -> None:
         if not self._waiting and self._queue and not self._closed:
@@ -226,7 +167,7 @@ class SocketStream:
         """Send from the head of the queue: a run of bytes, or of one file range."""
         queue = self._queue
         item = queue[0]
-        if isinstance(item, _Range):
+        if isinstance(item, FileRange):
             try:
                 sent = self._send_range(item)
             except StorageError:
@@ -239,7 +180,7 @@ class SocketStream:
             return sent
         data = queue.popleft()
         assert isinstance(data, bytes)
-        if queue and not isinstance(queue[0], _Range):
+        if queue and not isinstance(queue[0], FileRange):
             parts = [data]
             while queue and isinstance(queue[0], bytes):
                 parts.append(queue.popleft())  # type: ignore[arg-type]
@@ -253,7 +194,7 @@ class SocketStream:
             queue.appendleft(data[sent:])
         return sent
 
-    def _send_range(self, item: _Range) -> int:
+    def _send_range(self, item: FileRange) -> int:
         file = item.source.fileno()
         try:
             sent = os.sendfile(self._fd, file, item.offset, item.length)
@@ -267,7 +208,7 @@ class SocketStream:
             raise StorageError("a file ended before the block that was promised from it")
         return sent
 
-    def _copy(self, file: int, item: _Range) -> int:
+    def _copy(self, file: int, item: FileRange) -> int:
         """Some of a range of a file that `sendfile` does not take."""
         try:
             data = os.pread(file, min(item.length, LOW_WATER), item.offset)
@@ -288,128 +229,6 @@ class SocketStream:
         self._queue.clear()
         self.queued = 0
         self._sock.close()
-        self._loop.call_soon(self._handler.closed, error)
-
-
-class TransportStream(asyncio.Protocol):
-    """A stream on an asyncio transport; file ranges are read on a worker thread."""
-
-    def __init__(self, handler: StreamHandler) -> None:
-        self._handler = handler
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._queue: deque[bytes | _Range] = deque()
-        self.queued = 0
-        self._clear = asyncio.Event()
-        self._clear.set()
-        self._writer: asyncio.Task[None] | None = None
-        self._held: deque[bytes] = deque()
-        """What came in beyond the allowance."""
-        self._paused = False
-        self._closed = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # some loops have types of their own
-        if self._closed:
-            self._transport.abort()
-            return
-        self._transport.set_write_buffer_limits(high=LOW_WATER)
-        self.pause()  # until the owner knows its stream
-
-    def data_received(self, data: bytes) -> None:
-        self._held.append(data)
-        self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Pass on what came in, in pieces no larger than the allowance."""
-        while self._held and not self._paused and not self._closed:
-            data = self._held.popleft()
-            allowance = self._handler.receive_allowance()
-            if allowance <= 0:
-                self._held.appendleft(data)
-                self.pause()
-                return
-            if allowance < len(data):
-                self._held.appendleft(data[allowance:])
-                data = data[:allowance]
-            self._handler.data_received(memoryview(data))
-
-    def pause(self) -> None:
-        if not self._paused and self._transport is not None and not self._closed:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._paused and self._transport is not None and not self._closed:
-            self._paused = False
-            self._transport.resume_reading()
-            self._hand_over()
-
-    def pause_writing(self) -> None:
-        self._clear.clear()
-
-    def resume_writing(self) -> None:
-        self._clear.set()
-
-    def write(self, data: bytes) -> None:
-        if not self._closed:
-            self._queue.append(data)
-            self.queued += len(data)
-
-    def send_file(self, source: FileSource, offset: int, length: int) -> None:
-        if length and not self._closed:
-            self._queue.append(_Range(source, offset, length))
-            self.queued += length
-
-    def flush(self) -> None:
-        if self._queue and self._writer is None and not self._closed:
-            self._writer = self._loop.create_task(self._write_all())
-
-    async def _write_all(self) -> None:
-        try:
-            while self._queue:
-                await self._clear.wait()
-                await self._write_first()
-        except (OSError, StorageError) as error:
-            self.close(error)
-        finally:
-            self._writer = None
-
-    async def _write_first(self) -> None:
-        item = self._queue[0]
-        if isinstance(item, _Range):
-            try:
-                data = await item.source.read_at(item.offset, item.length)
-            except StorageError:
-                item.source.failed()
-                raise
-        else:
-            data = item
-        self._queue.popleft()
-        if self._transport is not None:
-            self._transport.write(data)
-        above = self.queued > LOW_WATER
-        self.queued -= len(data)
-        if above and self.queued <= LOW_WATER:
-            self._handler.drained()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._finish(exc)
-
-    def close(self, error: Exception | None = None) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-        self._finish(error or NetworkError("closed"))
-
-    def _finish(self, error: Exception | None) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._writer is not None:
-            self._writer.cancel()
-        self._queue.clear()
-        self._held.clear()
-        self.queued = 0
         self._loop.call_soon(self._handler.closed, error)
 
 

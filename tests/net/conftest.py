@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from p2pfs.net import stream as stream_module
 from p2pfs.net.tracker_http import TrackerServer
 from tests.support.swarm import LOCAL, Sample, Swarm, make_sample
 
@@ -120,3 +121,11 @@ async def swarm(nothing_left: None, tmp_path: Path) -> AsyncIterator[Swarm]:
 def sample(tmp_path: Path) -> Sample:
     """A file of 19 pieces, the last one short."""
     return make_sample(tmp_path / "shared")
+
+
+@pytest.fixture(params=["sendfile", "transport"])
+def stream_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways in which bytes leave a client."""
+    if request.param == "transport":
+        monkeypatch.setattr(stream_module, "HAS_SENDFILE", False)
+    return str(request.param)

@@ -9,7 +9,6 @@ import pytest
 
 from p2pfs.errors import ListenError, UsageError
 from p2pfs.net import engine as engine_module
-from p2pfs.net import stream as stream_module
 from p2pfs.net.engine import Client, Torrent
 from p2pfs.net.tracker_http import TrackerServer
 from tests.support.swarm import KIB, LOCAL, Sample, Swarm, at, copies, done, make_sample
@@ -19,14 +18,6 @@ pytestmark = pytest.mark.loops("uvloop")
 both_loops = pytest.mark.loops("uvloop", "asyncio")
 
 TREE = {"a.txt": 50_000, "deep/er/b.bin": 33_000, "deep/empty": 0, "c": 1, "z/last": 0, "d": 70_000}
-
-
-@pytest.fixture(params=["sendfile", "transport"])
-def stream_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways in which bytes leave a client."""
-    if request.param == "transport":
-        monkeypatch.setattr(stream_module, "HAS_SENDFILE", False)
-    return str(request.param)
 
 
 # -- content arrives

@@ -13,7 +13,6 @@ import pytest
 
 from p2pfs.net import content_watch, piece_writer
 from p2pfs.net import engine as engine_module
-from p2pfs.net import stream as stream_module
 from p2pfs.net.engine import Client
 from p2pfs.storage import pieces as pieces_module
 from p2pfs.storage.files import Files
@@ -26,14 +25,6 @@ pytestmark = pytest.mark.loops("uvloop")
 both_loops = pytest.mark.loops("uvloop", "asyncio")
 
 TREE = {"a.txt": 50_000, "deep/er/b.bin": 33_000, "deep/empty": 0, "c": 1, "z/last": 0, "d": 70_000}
-
-
-@pytest.fixture(params=["sendfile", "transport"])
-def stream_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways in which bytes leave a client."""
-    if request.param == "transport":
-        monkeypatch.setattr(stream_module, "HAS_SENDFILE", False)
-    return str(request.param)
 
 
 # -- the disk
