@@ -234,6 +234,31 @@ def test_several_links_and_a_torrent_are_downloaded_together(lab: Lab) -> None:
         assert f"Successfully Downloaded {name} to output/{name}" in ours.lines
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known to the index", "unknown to it"])
+def test_get_takes_links_beside_names(lab: Lab, known: bool) -> None:
+    lab.tracker()
+    files = {name: lab.content(name, 50_000, under="seeds/album") for name in "ab"}
+    torrent = lab.torrent("seeds/album")
+    if known:
+        lab.seed("-f", torrent)
+        magnet = link(lab, torrent)
+    else:
+        theirs = lab.p2pfs("seed", "-f", torrent, "-p", "0", "--bind", "127.0.0.1", "--json")
+        peer = f"127.0.0.1:{theirs.event('ready')['port']}"
+        magnet = link(lab, without_trackers(lab, "seeds/album"), "--peer", peer)
+    forget(lab, torrent)
+    data = lab.content(NAME, SIZE)
+    lab.seed("-f", f"seeds/{NAME}")
+
+    ours = lab.p2pfs("get", NAME, f"{magnet}&so=1", *lab.where, "-o", "here", "--json")
+
+    assert ours.wait() == 0, str(ours)
+    assert lab.read(f"here/{NAME}") == data
+    assert lab.read("here/album/b") == files["b"]
+    assert not (lab.folder / "here/album/a").exists()
+    assert any(event["event"] == "metadata" for event in ours.events) is not known
+
+
 # -- when it does not work
 
 
