@@ -292,13 +292,20 @@ class Exchange:
             self._up_limit.pump()
 
     def _push_to(self, peer: Peer, connection: Connection, limited: bool) -> None:
-        while connection.stream.queued < SEND_AHEAD and self._metadata.serve(peer):
-            self._send(peer, connection)
+        while not limited and self._serve_metadata(peer, connection):
+            pass
         served = not limited and bool(peer.uploads) and self._serve(peer, connection)
         if peer.session.has_data_to_send:
             self._send(peer, connection)
         if served and peer.uploads and connection.stream.queued < SEND_AHEAD:
             self.push_soon()  # the system took it all: go on after the others' turn
+
+    def _serve_metadata(self, peer: Peer, connection: Connection) -> int:
+        """Answer a request for a piece of metadata; its bytes, 0 when there is none to answer."""
+        length = self._metadata.serve(peer) if connection.stream.queued < SEND_AHEAD else 0
+        if length:
+            self._send(peer, connection)
+        return length
 
     def _serve(self, peer: Peer, connection: Connection) -> bool:
         """Answer as many requests as the stream has room for; whether there were any."""
@@ -312,7 +319,13 @@ class Exchange:
         return True
 
     def serve_one(self) -> int:
-        """Answer the most useful request at hand; its bytes, 0 when there is none to answer."""
+        """Answer the most useful request at hand; its bytes, 0 when there is none to answer.
+
+        Metadata comes first: without it a peer can ask for nothing, and it is little.
+        """
+        for peer, connection in self.connections.items():
+            if length := self._serve_metadata(peer, connection):
+                return length
         ready = [
             peer
             for peer, connection in self.connections.items()

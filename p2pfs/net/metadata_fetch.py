@@ -27,7 +27,7 @@ from p2pfs.formats.ut_metadata import MAX_METADATA
 from p2pfs.formats.wire import Handshake
 from p2pfs.geometry import PeerId
 from p2pfs.net.dialler import Dialler
-from p2pfs.net.exchange import packed_host, settle_duplicate
+from p2pfs.net.exchange import MAX_UNREAD, packed_host, settle_duplicate
 from p2pfs.net.housekeeping import RESTS
 from p2pfs.net.progress import label
 from p2pfs.swarm.bare_session import BareSession
@@ -371,6 +371,8 @@ class MetadataFetch:
                     connection.stream.write(item)
                 connection.stream.flush()
                 peer.session.sent(now)
+                if connection.stream.queued > MAX_UNREAD:
+                    connection.close("does not read what it is sent")
 
     def tend(self) -> float:
         """What is to be done a few times a second; see `Tended`."""

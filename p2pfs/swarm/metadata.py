@@ -17,6 +17,7 @@ from p2pfs.formats.extension import UT_METADATA
 from p2pfs.formats.ut_metadata import MAX_METADATA, Data, Reject
 from p2pfs.geometry import TorrentId
 from p2pfs.swarm.attempts import NEVER, Attempt, Attempts, Key
+from p2pfs.swarm.metadata_serving import MAX_REJECTED
 from p2pfs.swarm.peer import Peer
 
 __all__ = ["MetadataFetching"]
@@ -50,6 +51,7 @@ class _Source:
         "gave",
         "lapses",
         "late",
+        "refused",
         "resized",
         "rests_until",
         "size",
@@ -68,6 +70,7 @@ class _Source:
         self.lapses = 0
         self.rests_until = 0.0
         self.unasked = 0
+        self.refused = 0  # requests of the peer, which we cannot serve
 
 
 class MetadataFetching:
@@ -132,9 +135,14 @@ class MetadataFetching:
         """A message of the exchange; raises `WireError` when the peer is to be closed for it."""
         message = ut_metadata.parse(payload)
         source = self._sources.get(peer)
+        if source is None or message is None:
+            return
         if isinstance(message, ut_metadata.Request):
+            source.refused += 1
+            if source.refused > MAX_REJECTED:
+                raise WireError("too many requests for metadata that is not here")
             peer.session.send_extended(UT_METADATA, ut_metadata.encode_reject(message.piece))
-        elif source is None or message is None or self.result is not None:
+        elif self.result is not None:
             return
         elif isinstance(message, Reject):
             if message.piece in source.asked:

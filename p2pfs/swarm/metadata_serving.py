@@ -15,7 +15,7 @@ from p2pfs.formats.extension import UT_METADATA
 from p2pfs.formats.ut_metadata import PIECE_LENGTH
 from p2pfs.swarm.peer import Peer
 
-__all__ = ["MetadataServing"]
+__all__ = ["MAX_REJECTED", "MetadataServing"]
 
 COPIES: Final = 2
 """How often each peer may have all of it: once, and once more for what went wrong."""

@@ -24,6 +24,7 @@ from p2pfs.net.engine import Client
 from p2pfs.net.metadata_fetch import MetadataFetch
 from p2pfs.net.tracker_http import TrackerServer
 from p2pfs.swarm import pex
+from p2pfs.swarm.metadata_serving import MAX_REJECTED
 from tests.formats.hostile_metainfos import HOSTILE, Hostile
 from tests.support.swarm import KIB, LOCAL, HandMade, Sample, Swarm, at, done, make_sample
 from tests.support.waiting import until
@@ -546,6 +547,43 @@ async def test_all_of_it_goes_out_twice_and_no_more(
     assert sum(len(one.data) for one in data) == 2 * len(info)
     assert b"".join(one.data for one in data[:count]) == info
     assert len(answers) - len(data) == count
+
+
+async def test_metadata_counts_for_the_limit_of_what_is_sent(
+    others: Others, swarm: Swarm, large: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await swarm.client(up_limit=1_000_000)
+    counted: list[int] = []
+    sent = client.up_limit.sent
+    monkeypatch.setattr(client.up_limit, "sent", lambda size: (counted.append(size), sent(size)))
+    await client.seed(large.metainfo, large.path)
+    giver = await others.dial(client, large.info_hash)
+    hearing = asyncio.ensure_future(giver.hear())
+    await until(lambda: giver.their_id)
+    count = ut_metadata.pieces_of(len(large.metainfo.info_bytes)).piece_count
+
+    for piece in range(count):
+        await giver.tell(ut_metadata.encode_request(piece))
+    answers = [await hearing] + [await giver.hear() for _ in range(count - 1)]
+
+    assert all(isinstance(one, Data) for one in answers)
+    assert sum(counted) == len(large.metainfo.info_bytes)
+
+
+async def test_who_goes_on_asking_for_what_is_not_there_is_closed(
+    others: Others, swarm: Swarm, sample: Sample
+) -> None:
+    client = await swarm.client()
+    fetch = client.fetch_metadata(magnet_of(sample))
+    giver = await others.dial(client, sample.info_hash)
+    hearing = asyncio.ensure_future(giver.hear())
+    await until(lambda: giver.their_id)
+
+    for _ in range(MAX_REJECTED + 1):
+        await giver.tell(ut_metadata.encode_request(0))
+
+    await until(lambda: fetch.progress().peers == 0)
+    hearing.cancel()
 
 
 async def test_nothing_is_given_before_the_metadata_is_there(

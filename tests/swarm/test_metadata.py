@@ -16,6 +16,7 @@ from p2pfs.geometry import TorrentId
 from p2pfs.swarm.attempts import MAX_HELD
 from p2pfs.swarm.bare_session import BareSession
 from p2pfs.swarm.metadata import UNASKED, WINDOW, MetadataFetching
+from p2pfs.swarm.metadata_serving import MAX_REJECTED
 from p2pfs.swarm.peer import Peer
 from tests.swarm.link import output
 
@@ -219,6 +220,14 @@ def test_we_give_nothing_before_we_have_it(room):
 
 
 # -- peers that are late, or do not want
+
+
+def test_who_goes_on_asking_for_what_we_do_not_have_is_closed_at_last(room):
+    peer = room.enter(silent)
+    for _ in range(MAX_REJECTED):
+        room.fetching.heard(peer, ut_metadata.encode_request(0), room.now)
+    with pytest.raises(WireError, match="too many requests"):
+        room.fetching.heard(peer, ut_metadata.encode_request(0), room.now)
 
 
 def test_what_a_silent_peer_owes_is_asked_of_one_with_nothing_to_do(room):
