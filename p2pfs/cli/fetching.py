@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from p2pfs.formats.magnet import Magnet
     from p2pfs.formats.metainfo import Metainfo
     from p2pfs.net.engine import Client, Torrent
-    from p2pfs.net.metadata_fetch import Fetched, MetadataFetch
+    from p2pfs.net.metadata_fetch import MetadataFetch
+    from p2pfs.net.tried import Fetched
 
 __all__ = ["MagnetDownloads", "read_link"]
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2pfs.net.index_client import Listed
-    from p2pfs.net.metadata_fetch import Fetched
     from p2pfs.net.progress import PeerInfo, Progress
+    from p2pfs.net.tried import Fetched
 
 __all__ = ["COMMANDS", "PlainScreen", "Screen", "address_text", "open_screen"]
 

@@ -13,8 +13,8 @@ from p2pfs.cli.text import counted, format_pieces, printable, shorten, width
 from p2pfs.cli.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
-    from p2pfs.net.metadata_fetch import Fetched
     from p2pfs.net.progress import FileProgress, PeerInfo, Progress
+    from p2pfs.net.tried import Fetched
 
 __all__ = [
     "bar_line",

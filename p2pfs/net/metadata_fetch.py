@@ -13,7 +13,6 @@ import os
 import random
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,13 +22,12 @@ from p2pfs.formats.extension import UT_METADATA, UT_PEX, ExtendedHandshake, offe
 from p2pfs.formats.magnet import Magnet
 from p2pfs.formats.metainfo import Metainfo, parse_info
 from p2pfs.formats.peer_id import client_name
-from p2pfs.formats.ut_metadata import MAX_METADATA
 from p2pfs.formats.wire import Handshake
 from p2pfs.geometry import PeerId
 from p2pfs.net.dialler import Dialler
 from p2pfs.net.exchange import MAX_UNREAD, packed_host, settle_duplicate
 from p2pfs.net.housekeeping import RESTS
-from p2pfs.net.progress import label
+from p2pfs.net.tried import Fetched, Tried
 from p2pfs.swarm.bare_session import BareSession
 from p2pfs.swarm.events import Breached, Event, Extended, PeerExtended
 from p2pfs.swarm.metadata import MetadataFetching
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from p2pfs.net.engine import Client
     from p2pfs.net.torrent import Torrent
 
-__all__ = ["UNKNOWN_LEFT", "Fetched", "MetadataFetch"]
+__all__ = ["UNKNOWN_LEFT", "MetadataFetch"]
 
 log = logging.getLogger(__name__)
 
@@ -55,33 +53,10 @@ IDLE_AFTER: Final = 20.0
 """Seconds after which a peer that is of no use for this makes way for a newcomer."""
 
 REQUESTS: Final = 250
-NAMED: Final = 3
-"""Addresses that could not be reached, which are named in an explanation."""
-
-MAX_REMEMBERED: Final = 1000
-"""Addresses, and peers, that are remembered to be told of and to be handed over."""
-
 RESOLVE_AGAIN: Final = 30.0
 """Seconds after which a name that could not be resolved is tried again; longer each time."""
 
 MAX_RESOLVE_AGAIN: Final = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """How far it is: `peers` are connected, `sources` of them may give metadata; sizes in bytes.
-
-    `tried`: who was asked so far, and what came of it, in a phrase.
-    """
-
-    name: str
-    info_hash: str
-    peers: int
-    sources: int
-    bytes_done: int
-    bytes_total: int
-    tracker: str
-    tried: str
 
 
 class MetadataFetch:
@@ -100,10 +75,7 @@ class MetadataFetch:
         self._pex = PeerExchange() if client.peer_exchange else None
         self._handshakes: dict[Peer, Handshake] = {}
         self.connections: dict[Peer, Connection] = {}
-        self._banned: dict[tuple[str, bytes], None] = {}
-        self._met: set[bytes] = set()
-        self._unreached: dict[Address, str] = {}
-        self._heard: dict[Address, bool] = {}  # and whether it is hearsay
+        self._tried = Tried()
         self._done: asyncio.Future[Metainfo] = self._loop.create_future()
         self._checking: asyncio.Task[None] | None = None
         self._resolving: asyncio.Task[None] | None = None
@@ -139,7 +111,11 @@ class MetadataFetch:
             bytes_done=done,
             bytes_total=total,
             tracker=self.announcer.status,
-            tried=self._explain(),
+            tried=self._tried.explain(
+                self.announcer.status,
+                too_large=self._fetching.too_large,
+                no_source=bool(self.connections) and not self._fetching.sources,
+            ),
         )
 
     async def wait(self) -> Metainfo:
@@ -150,49 +126,19 @@ class MetadataFetch:
         """
         return await asyncio.shield(self._done)
 
-    def _explain(self) -> str:
-        parts = [self.announcer.status]
-        if self._fetching.too_large:
-            megabytes = self._fetching.too_large / 1e6
-            parts.append(
-                f"peers speak of {megabytes:.0f} MB of metadata, and no more than "
-                f"{MAX_METADATA / 1e6:.0f} MB are taken"
-            )
-        known, met = len(self._heard), len(self._met)
-        if not known and not met:
-            parts.append("no peer is known")
-        if known:
-            parts.append(f"{known} {'address' if known == 1 else 'addresses'} of peers known")
-        if met:
-            parts.append(f"{met} {'peer' if met == 1 else 'peers'} met")
-        if self.connections and not (self._fetching.sources or self._fetching.too_large):
-            parts.append(
-                "none of those connected gives metadata, which nobody does for a private torrent: "
-                "that needs its .torrent"
-            )
-        if self._banned:
-            parts.append(f"{len(self._banned)} gave wrong metadata")
-        tried = list(self._unreached.items())[:NAMED]
-        parts += [f"{label(address)}: {reason}" for address, reason in tried]
-        return "; ".join(parts)
-
     def add_peers(self, addresses: Iterable[Address], *, hearsay: bool = False) -> None:
         """Addresses to dial; `hearsay`: of whoever says so."""
         addresses = list(addresses)
         for address in addresses:
-            self._remember(address, hearsay=hearsay)
+            self._tried.heard_of(address, hearsay=hearsay)
         self._dialler.add(addresses, hearsay=hearsay)
 
     def found_peers(self, peers: Iterable[PeerAddress]) -> None:
         """Addresses from a tracker."""
         peers = list(peers)
         for peer in peers:
-            self._remember((peer.host, peer.port), hearsay=False)
+            self._tried.heard_of((peer.host, peer.port), hearsay=False)
         self._dialler.found(peers)
-
-    def _remember(self, address: Address, *, hearsay: bool) -> None:
-        if address in self._heard or len(self._heard) < MAX_REMEMBERED:
-            self._heard[address] = hearsay and self._heard.get(address, True)
 
     async def _dial_named(self) -> None:
         """The peers that the link names; of a name all its addresses, once it has some."""
@@ -210,11 +156,10 @@ class MetadataFetch:
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            self._unreached[host, port] = _reason(error)
-            self._remember((host, port), hearsay=False)
+            self._tried.unreached((host, port), _reason(error))
+            self._tried.heard_of((host, port), hearsay=False)
             return False
-        self._unreached.pop((host, port), None)
-        self._heard.pop((host, port), None)
+        self._tried.resolved((host, port))
         self.add_peers((str(address[0]), port) for *_, address in found)
         return True
 
@@ -222,8 +167,7 @@ class MetadataFetch:
         try:
             await self._client.dial(address, self)
         except (OSError, P2pfsError) as error:
-            if len(self._unreached) < MAX_PEERS or address in self._unreached:
-                self._unreached[address] = _reason(error)
+            self._tried.unreached(address, _reason(error))
             raise
 
     # -- connections; as of an exchange
@@ -249,10 +193,8 @@ class MetadataFetch:
         peer = Peer(session, connection.address, peer_id, now, outgoing=connection.outgoing)
         self.connections[peer] = connection
         self._handshakes[peer] = handshake
-        if len(self._met) < MAX_REMEMBERED:
-            self._met.add(peer_id)
+        self._tried.met(peer_id, connection.address if connection.outgoing else None)
         if connection.outgoing:
-            self._unreached.pop(connection.address, None)
             self._dialler.book.connected(connection.address)
         session.greet()
         session.send_extended_handshake(
@@ -324,8 +266,7 @@ class MetadataFetch:
 
     def connection_failed(self, connection: Connection) -> None:
         """An outgoing connection that ended before its handshake was through."""
-        if len(self._unreached) < MAX_PEERS:
-            self._unreached[connection.address] = connection.closing
+        self._tried.unreached(connection.address, connection.closing)
         self._dialler.lost(connection.address, failed=True)
 
     # -- what follows from it
@@ -336,8 +277,7 @@ class MetadataFetch:
         for peer, reason in convicted:
             log.warning("%s is banned: %s", peer.address, reason)
             self._dialler.book.ban(peer.address[0], peer.peer_id, self._loop.time())
-            if len(self._banned) < MAX_REMEMBERED:
-                self._banned[peer.address[0], peer.peer_id] = None
+            self._tried.ban(peer.address[0], peer.peer_id)
             connection = self.connections.get(peer)
             if connection is not None:
                 connection.close(reason)
@@ -401,7 +341,7 @@ class MetadataFetch:
         """Let `torrent`, which has the metadata, go on with the connections and what is known."""
         now = self._loop.time()
         self._push()
-        for host, peer_id in self._banned:
+        for host, peer_id in self._tried.banned:
             torrent.ban(host, peer_id)
         for peer, connection in list(self.connections.items()):
             session = peer.session
@@ -412,10 +352,9 @@ class MetadataFetch:
                 resumed, said = session.resume(torrent.metainfo.geometry, now)
                 join = partial(torrent.exchange.join, connection, handshake, resumed)
                 connection.move(torrent.exchange, join, said)
-        for address, hearsay in self._heard.items():
-            if hearsay:
-                torrent.called_by(address)
-        torrent.add_peers(address for address, hearsay in self._heard.items() if not hearsay)
+        torrent.add_peers(self._tried.known(hearsay=False))
+        for address in self._tried.known(hearsay=True):
+            torrent.called_by(address)
         await self.close(leave=False)
 
     async def close(self, *, leave: bool = True) -> None:
