@@ -34,6 +34,7 @@ from p2pfs.cli.options import (
     UpLimit,
     Verbose,
 )
+from p2pfs.cli.replaced import watch_for_another
 from p2pfs.cli.run import error_text, run_async, start_logging
 from p2pfs.cli.screen import open_screen
 from p2pfs.cli.text import check_words, printable
@@ -216,7 +217,9 @@ class _Getting:
     async def _fetch(self, session: Session, info_hash: str) -> None:
         torrent = await self._start(info_hash)
         session.add(torrent)
-        await session.complete(torrent)
+        say, listed = self._screen.note, self._index.list
+        async with watch_for_another(torrent, listed, say, "p2pfs get"):
+            await session.complete(torrent)
         if not self._keep:
             self._complete.append(torrent)
             if len(self._complete) > KEPT:

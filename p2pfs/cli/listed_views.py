@@ -15,7 +15,7 @@ from p2pfs.cli.views import table
 if TYPE_CHECKING:
     from p2pfs.net.index_client import Listed
 
-__all__ = ["SHORT_HASH", "choices_table", "listed_object", "listed_table"]
+__all__ = ["SHORT_HASH", "choices_table", "listed_object", "listed_table", "moment"]
 
 SHORT_HASH = 8
 """Digits of an info hash that people see and type."""
@@ -34,7 +34,7 @@ def listed_table(
             str(one.seeders),
             str(one.leechers),
             str(one.downloaded),
-            _moment(one.published)[: 10 if narrow else None],
+            moment(one.published)[: 10 if narrow else None],
             printable(one.info_hash[:SHORT_HASH]),
             "unconfirmed" if one.unconfirmed else "",
         ]
@@ -57,7 +57,7 @@ def choices_table(candidates: Sequence[Listed], *, colour: bool = False) -> str:
         (
             quoted(printable(f"{one.name}@{one.info_hash[:SHORT_HASH]}")),
             format_size(one.size),
-            _moment(one.published),
+            moment(one.published),
             str(one.seeders),
         )
         for one in candidates
@@ -65,7 +65,7 @@ def choices_table(candidates: Sequence[Listed], *, colour: bool = False) -> str:
     return table(header, rows, colour=colour, left=(0,))
 
 
-def _moment(seconds: int) -> str:
+def moment(seconds: int) -> str:
     """`2024-05-03 14:05`, local time."""
     from datetime import datetime
 

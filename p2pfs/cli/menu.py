@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from p2pfs.cli.replaced import watch_for_another
 from p2pfs.cli.run import error_text
 from p2pfs.cli.text import printable, quoted
 from p2pfs.errors import P2pfsError, UsageError
@@ -170,7 +171,9 @@ class Menu:
         if not line:
             return
         torrent = await self._node.fetch(parse_name(line))
-        reason = await self._front.follow(torrent, self._folder)
+        say, listed = self._front.say, self._node.listed
+        async with watch_for_another(torrent, listed, say, "stop, then download"):
+            reason = await self._front.follow(torrent, self._folder)
         if reason is not None:
             self._front.say(
                 f"{printable(torrent.name)} is not complete: {printable(reason)}; "

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from p2pfs.errors import StorageError, UsageError
 
 __all__ = [
+    "WILDCARDS",
     "check_words",
     "counted",
     "format_pieces",
+    "literally",
     "printable",
     "quoted",
     "shorten",
@@ -25,6 +27,8 @@ __all__ = [
     "write_out",
 ]
 
+WILDCARDS = frozenset("*?[")
+"""What makes a word a pattern."""
 _PLAIN = re.compile(r"[\w./-][\w@%+=:./-]*")
 """Without what some shells look for at the start of a word, or between words."""
 _LIVE_IN_QUOTES = '"\\$`!'
@@ -79,6 +83,11 @@ def quoted(text: str) -> str:
     if not any(mark in text for mark in _LIVE_IN_QUOTES):
         return f'"{text}"'
     return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def literally(text: str) -> str:
+    """A pattern of the index that matches `text` alone."""
+    return "".join(f"[{mark}]" if mark in WILDCARDS else mark for mark in text)
 
 
 def counted(number: int, word: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from p2pfs.cli.fetching import read_link
 from p2pfs.cli.listed_views import SHORT_HASH
-from p2pfs.cli.text import counted, printable
+from p2pfs.cli.text import WILDCARDS, counted, literally, printable
 from p2pfs.errors import CatalogueError, P2pfsError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "find_wanted"]
 
-_WILD = frozenset("*?[")
 _GONE = "nobody has them at the moment"
 _WAITING = (
     "nobody has it at the moment; it is waited for (Ctrl-C ends that and keeps what is here of it)"
@@ -82,7 +81,7 @@ async def _find(index: IndexClient, word: str, found: Found) -> None:
     except UnknownError:
         if word != folder and await _find_below(index, folder, found):
             return
-        if _WILD.isdisjoint(word):
+        if WILDCARDS.isdisjoint(word):
             raise
         matching = await index.list(word, everything=True)
         if not matching:
@@ -98,7 +97,7 @@ async def _find_named(index: IndexClient, word: str, found: Found) -> None:
     info_hash = str(torrent.torrent_id)
     found.wanted[info_hash] = name = torrent.shared_name
     found.data[info_hash] = data
-    listed = await index.list(_literally(name))
+    listed = await index.list(literally(name))
     if not any(one.info_hash == info_hash and one.live for one in listed):
         found.notes.append(f"{name}: {_WAITING}")
 
@@ -118,7 +117,7 @@ async def _find_linked(index: IndexClient, link: str, found: Found) -> None:
 
 async def _find_below(index: IndexClient, folder: str, found: Found) -> bool:
     """Want what is listed below `folder`, which ends with a slash; whether there is any."""
-    listed = await index.list(_literally(folder) + "*", everything=True)
+    listed = await index.list(literally(folder) + "*", everything=True)
     below = [one for one in listed if one.name.startswith(folder)]
     gone = sum(not one.live for one in below)
     if 0 < gone < len(below):
@@ -147,8 +146,3 @@ def _take(word: str, listed: Sequence[Listed], found: Found) -> None:
             )
         else:
             found.wanted.setdefault(several[0].info_hash, name)
-
-
-def _literally(text: str) -> str:
-    """A pattern that matches `text` alone."""
-    return "".join(f"[{mark}]" if mark in _WILD else mark for mark in text)
