@@ -1,4 +1,4 @@
-"""Takes the connections that come in at listening sockets.
+"""Takes the connections that come in at listening sockets, and says no to uTP at once.
 
 Invariant: every connection that was taken is handed to the owner, and none is taken after
 `close`. (A cancelled `sock_accept` of asyncio may lose a connection that it has taken.)
@@ -11,6 +11,10 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
+
+from p2pfs.formats import utp
+from p2pfs.net.datagrams import DatagramServer
+from p2pfs.net.listener import bind_beside
 
 __all__ = ["Acceptor"]
 
@@ -37,6 +41,8 @@ class Acceptor:
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         for listener in self._listeners:
             self._watch(listener)
+        self._datagrams = _refuse_utp(self._listeners)
+        self._starting = self._loop.create_task(self._datagrams.start())
 
     def _watch(self, listener: socket.socket) -> None:
         self._pauses.pop(listener, None)
@@ -89,3 +95,18 @@ class Acceptor:
             listener.close()
         self._listeners = []
         self._tasks = []
+        await self._starting
+        await self._datagrams.close()
+
+
+def _refuse_utp(listeners: Sequence[socket.socket]) -> DatagramServer:
+    """Tells peers that try uTP first to come by TCP: the answer that some never stop to wait for.
+
+    Where another program has the UDP port there is nothing to be told.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        sockets = bind_beside(listeners)
+    except OSError as error:
+        log.info("uTP is not refused: %s", error.strerror or error)
+    return DatagramServer(lambda data, _source, _ours: utp.refusal(data), sockets)

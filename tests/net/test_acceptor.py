@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from typing import Any
 
 import pytest
 
+from p2pfs.formats import utp
 from p2pfs.net import acceptor as acceptor_module
 from p2pfs.net.acceptor import Acceptor
 from p2pfs.net.engine import Client
+from p2pfs.net.listener import bind_beside
+from tests.support.datagrams import Asker
 from tests.support.sockets import read_to_end
 from tests.support.swarm import LOCAL
 from tests.support.waiting import until
@@ -127,6 +131,39 @@ async def test_the_end_may_come_while_it_waits(monkeypatch: pytest.MonkeyPatch) 
 
     assert door.taken == []
     peer.close()
+
+
+# -- uTP
+
+
+async def test_who_asks_for_a_connection_by_utp_is_refused_at_once() -> None:
+    door = Door()
+    first_packet = b"\x41" + os.urandom(19)
+    with Asker(door.address[1]) as peer:
+        peer.send(b"d1:ad2:id20:")
+
+        assert await peer.ask(first_packet) == utp.refusal(first_packet)
+    await door.close()
+
+
+async def test_connections_are_taken_although_another_has_the_udp_port() -> None:
+    others: list[socket.socket] = []
+
+    class Late(socket.socket):
+        """Between its making and its use somebody takes the UDP port."""
+
+        def listen(self, backlog: int = 0) -> None:
+            super().listen(backlog)
+            others.extend(bind_beside([self]))
+
+    door = Door(Late)
+    peer = socket.create_connection(door.address)
+
+    await until(lambda: door.taken)
+
+    await door.close()
+    for sock in (peer, *others):
+        sock.close()
 
 
 @pytest.mark.parametrize("turns", range(5))
