@@ -43,13 +43,14 @@ class PeerStore(Protocol):
         numwant: int,
         completed: bool = False,
         with_ids: bool = False,
+        seeds_too: bool = False,
     ) -> Announced:
         """Enter or refresh `peer` and pick up to `numwant` others for it.
 
-        Whoever wants nothing is handed only those who do; nobody is handed itself. An
-        address of the asker's family is preferred. `completed` counts a finished download
-        unless the peer was a seed before. A `now` of infinity enters a peer that is never
-        silent: it stays until it is removed.
+        Whoever wants nothing is handed only those who do, unless `seeds_too`; nobody is handed
+        itself. An address of the asker's family is preferred. `completed` counts a finished
+        download unless the peer was a seed before. A `now` of infinity enters a peer that is
+        never silent: it stays until it is removed.
         """
 
     def remove(self, torrent_id: TorrentId, peer: SwarmPeer) -> Counts:
@@ -113,6 +114,7 @@ class MemoryPeerStore:
         numwant: int,
         completed: bool = False,
         with_ids: bool = False,
+        seeds_too: bool = False,
     ) -> Announced:
         swarm = self._swarms.get(torrent_id.v1)
         listed = peer.port != 0
@@ -141,7 +143,8 @@ class MemoryPeerStore:
                 swarm.touch(row, peer, now)
             if new or before != (swarm.partials_from, swarm.seeds_from, swarm.downloaded):
                 self._note(torrent_id.v1, swarm)
-        peers = swarm.pick(peer, row, kind, numwant, self._rng)
+        taker = PeerKind.DOWNLOADER if seeds_too else kind
+        peers = swarm.pick(peer, row, taker, numwant, self._rng)
         ids = [swarm.ids[place][:20] for place in peers.values()] if with_ids else ()
         return Announced(swarm.counts(), list(peers), ids)
 

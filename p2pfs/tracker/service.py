@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from p2pfs.errors import FormatError, TrackerError, UsageError
 from p2pfs.formats.announce_http import AnnounceRequest, Event, PackedReply
 from p2pfs.formats.endpoint import PeerAddress, is_loopback, pack_host, unpack_host
+from p2pfs.formats.peer_id import client_name
 from p2pfs.formats.scrape_http import ScrapeEntry
 from p2pfs.geometry import PeerId, TorrentId
 from p2pfs.tracker.leases import LEASE_PREFIX
@@ -97,6 +98,7 @@ class TrackerService:
                 numwant=min(wanted, MAX_NUMWANT),
                 completed=request.event is Event.COMPLETED,
                 with_ids=not request.compact,
+                seeds_too=_may_lack_metadata(request),
             )
         peers = found.peers
         if peers and not is_loopback(host):
@@ -178,6 +180,14 @@ def _kind(request: AnnounceRequest) -> PeerKind:
     if request.event is Event.PAUSED:
         return PeerKind.PARTIAL_SEED
     return PeerKind.DOWNLOADER
+
+
+def _may_lack_metadata(request: AnnounceRequest) -> bool:
+    """Whether the asker may mean that it does not know yet how much is left (BEP 9).
+
+    Others say some number above zero then; aria2 says 0, as its seeders do.
+    """
+    return request.event is Event.STARTED and client_name(request.peer_id).startswith("aria2 ")
 
 
 def _listed(

@@ -100,6 +100,31 @@ def test_a_paused_peer_is_a_partial_seed_unless_it_has_everything() -> None:
     assert ask(service, 4, event=Event.PAUSED).peers == pack_host("10.0.0.3") + (1003).to_bytes(2)
 
 
+ARIA2 = PeerId(b"A2-1-36-0-0123456789")
+
+
+@pytest.mark.parametrize(
+    ("peer_id", "event", "told"),
+    [
+        (ARIA2, Event.STARTED, True),
+        (ARIA2, Event.NONE, False),
+        (PeerId(b"-LT2110-012345678901"), Event.STARTED, False),
+    ],
+    ids=["aria2 starts", "aria2 goes on", "another starts"],
+)
+def test_who_may_say_nothing_is_left_because_it_lacks_the_metadata_is_told_of_seeds(
+    peer_id: PeerId, event: Event, told: bool
+) -> None:
+    service = make()
+    ask(service, 1, left=0)
+    request = AnnounceRequest(TORRENT, peer_id, 7, left=0, event=event)
+
+    reply = service.announce(request, "10.0.0.9", 0.0)
+
+    assert bool(reply.peers) == told
+    assert reply.complete == 2
+
+
 def test_a_stopped_peer_gets_no_peers_and_is_not_handed_out() -> None:
     service = make()
     ask(service, 1)
