@@ -64,7 +64,7 @@ class Run:
         rows = []
         loopback = why_not() is not None
         for client in CLIENTS:
-            row = Row(client.name, client.version())
+            row = Row(client.name, client.version(), client.setting)
             for cell in cells:
                 way = "seeds to us" if cell.seeds else "downloads from us"
                 name = f"{client.name} {way}, {SOURCES[cell.magnet]}, {TRACKERS[cell.scheme]}"

@@ -7,6 +7,7 @@ where it is told to, and meets others through the trackers of its torrent alone.
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shutil
 import socket
@@ -60,6 +61,8 @@ class ForeignClient(ABC):
     """What Debian calls it."""
     loopback = True
     """Whether it talks to peers at 127.0.0.1."""
+    setting = ""
+    """What is set in it beyond what keeps a run of the matrix to itself, and why."""
 
     def version(self) -> str | None:
         """What it calls itself; None when it is not installed."""
@@ -140,6 +143,10 @@ class Transmission(ForeignClient):
     name = "Transmission"
     program = package = "transmission-cli"
     loopback = False
+    setting = (
+        "`utp-enabled` is false: 3.00 tries uTP first, and once that is refused it leaves a peer "
+        "alone for 15 minutes before it comes by TCP, unless the peer comes to it meanwhile"
+    )
 
     def version(self) -> str | None:
         if shutil.which(self.program) is None:
@@ -147,9 +154,13 @@ class Transmission(ForeignClient):
         return self.number(run(self.program, "--version"))
 
     def argv(self, task: Task, seeds: bool) -> list[str]:
+        config = task.state / "config"
+        config.mkdir()
+        (config / "settings.json").write_text(json.dumps({"utp-enabled": False}))
         return [
-            *("transmission-cli", "-g", str(task.state / "config"), "-w", str(task.content)),
-            *("-M", "-U", "-D", "-f", str(task.script()), "-v"),
+            *("transmission-cli", "-g", str(config), "-w", str(task.content)),
+            *("-M", "-U", "-D", "-f", str(task.script())),
+            *(("-v",) if seeds else ()),
             task.source,
         ]
 

@@ -34,6 +34,8 @@ class Row:
 
     name: str
     version: str | None
+    setting: str = ""
+    """What was set in it that users have otherwise, and why."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
 
@@ -75,6 +77,9 @@ def page(
     text = HEAD.format(size=size, network=network)
     for title, columns, rows in sections:
         text += f"## {title}\n\n{table(rows, columns, notes)}\n"
+    told = {row.name: row.setting for _, _, rows in sections for row in rows if row.setting}
+    for name, setting in told.items():
+        text += f"In {name} {setting}.\n\n"
     for number, note in enumerate(notes.texts, 1):
         text += f"({number}) {note}\n\n"
     return text.rstrip() + "\n"

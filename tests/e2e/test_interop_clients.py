@@ -14,6 +14,11 @@ from interop_clients import CLIENTS
 from interop_report import Outcome, Row, page
 
 SIZE = 1_500_007
+WAYS = pytest.mark.parametrize(
+    ("magnet", "scheme"),
+    [(False, "http"), (True, "udp")],
+    ids=[".torrent by HTTP", "magnet by UDP"],
+)
 ON_LOOPBACK = [client for client in CLIENTS if client.loopback]
 
 
@@ -26,16 +31,16 @@ def run(tmp_path: Path, client, cell: Cell) -> None:
         pytest.skip(str(reason))
 
 
-@pytest.mark.parametrize("scheme", ["http", "udp"])
+@WAYS
 @pytest.mark.parametrize("client", ON_LOOPBACK, ids=lambda client: client.name)
-def test_a_foreign_client_seeds_several_files_to_us(tmp_path, client, scheme):
-    run(tmp_path, client, Cell(seeds=True, magnet=False, scheme=scheme))
+def test_a_foreign_client_seeds_several_files_to_us(tmp_path, client, magnet, scheme):
+    run(tmp_path, client, Cell(seeds=True, magnet=magnet, scheme=scheme))
 
 
-@pytest.mark.parametrize("scheme", ["http", "udp"])
+@WAYS
 @pytest.mark.parametrize("client", ON_LOOPBACK, ids=lambda client: client.name)
-def test_a_foreign_client_downloads_several_files_from_us(tmp_path, client, scheme):
-    run(tmp_path, client, Cell(seeds=False, magnet=False, scheme=scheme))
+def test_a_foreign_client_downloads_several_files_from_us(tmp_path, client, magnet, scheme):
+    run(tmp_path, client, Cell(seeds=False, magnet=magnet, scheme=scheme))
 
 
 def test_the_content_of_the_matrix_has_the_size_that_was_asked_for(tmp_path):
@@ -46,11 +51,15 @@ def test_the_content_of_the_matrix_has_the_size_that_was_asked_for(tmp_path):
 
 
 def test_the_page_tells_each_reason_once_below_its_tables():
-    row = Row("aria2", "1.36.0", {"a": Outcome(1.25), "b": Outcome(not_run="no | rights")})
-    other = Row("rtorrent", None, {"a": Outcome(not_run="no | rights"), "b": Outcome(failed="x")})
+    row = Row("aria2", "1.36.0")
+    row.outcomes = {"a": Outcome(1.25), "b": Outcome(not_run="no | rights")}
+    other = Row("rtorrent", None, setting="this is off")
+    other.outcomes = {"a": Outcome(not_run="no | rights"), "b": Outcome(failed="x")}
 
-    text = page(64, "", [("They seed", {"a": "one", "b": "two"}, [row, other])])
+    section = ("They seed", {"a": "one", "b": "two"}, [row, other])
+    text = page(64, "", [section, section])
 
     assert "| aria2 1.36.0 | yes, 1.2 s | not run (1) |" in text
     assert "| rtorrent | not run (1) | failed (2) |" in text
+    assert text.count("In rtorrent this is off.\n") == 1
     assert text.endswith("(1) no \\| rights\n\n(2) x\n")
