@@ -13,6 +13,7 @@ import pytest
 
 from p2pfs.formats import bencode
 from p2pfs.net import exchange as exchange_module
+from p2pfs.net import sending
 from p2pfs.net.engine import Torrent
 from p2pfs.net.exchange import Exchange
 from p2pfs.swarm.effects import Completed
@@ -99,6 +100,23 @@ async def test_a_block_that_lies_in_several_files_is_answered_whole(
         assert await ask(peer, 1) == sample.block(1, 0, 16384)
 
 
+@pytest.mark.parametrize(
+    "reserved",
+    [bytes((0,) * 7 + (0x10,)), bytes((0,) * 7 + (0x01,)), bytes((0xFF,) * 8)],
+    ids=["a v2 torrent", "DHT", "everything"],
+)
+async def test_reserved_bits_of_what_is_not_spoken_change_nothing(
+    swarm: Swarm, sample: Sample, reserved: bytes
+) -> None:
+    _, seeded = await swarm.seed(sample)
+    async with guest(seeded, served=False, reserved=reserved) as peer:
+        await peer.send(
+            fake_peer.message(fake_peer.BITFIELD, bytes(3)), fake_peer.message(fake_peer.INTERESTED)
+        )
+        await peer.expect(fake_peer.UNCHOKE)
+        assert await ask(peer, 7) == sample.block(7, 0, 16384)
+
+
 async def test_a_request_for_what_is_not_there_gets_no_answer_and_does_no_harm(
     swarm: Swarm, sample: Sample
 ) -> None:
@@ -133,7 +151,7 @@ async def test_a_choked_peer_gets_no_answer(swarm: Swarm, sample: Sample) -> Non
 async def test_a_cancelled_request_is_not_answered(
     swarm: Swarm, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange_module, "SEND_AHEAD", 1)  # one block at a time
+    monkeypatch.setattr(sending, "SEND_AHEAD", 1)  # one block at a time
     _, seeded = await swarm.seed(sample, up_limit=100_000)
     async with guest(seeded) as peer:
         asked = [fake_peer.request(piece, 0) for piece in range(6)]
