@@ -37,8 +37,8 @@ _EXPLAIN_AFTER = 20.0
 _EXPLAIN_EVERY = 600.0
 """The longest time between two explanations, in seconds."""
 
-_ALONE = "names no tracker and no peer"
 _NAME_ONE = "say where a tracker is with -i HOST (and -d PORT)"
+_CUT = "; if it was longer, put it into quotes: a shell ends it at the first &"
 
 
 def read_link(text: str) -> Magnet:
@@ -92,9 +92,7 @@ class MagnetDownloads:
         self._fetched: dict[str, Fetched] = {}
         for magnet in self.magnets:
             if not (local or self._has_whom_to_ask(magnet)):
-                raise UsageError(
-                    f"the magnet link of {printable(magnet.shown)} {_ALONE}: {_NAME_ONE}"
-                )
+                raise UsageError(f"{_alone(magnet)}: {_NAME_ONE}{_CUT * _is_bare(magnet)}")
 
     def _has_whom_to_ask(self, magnet: Magnet) -> bool:
         return bool(magnet.trackers or magnet.peers or self._how.trackers)
@@ -161,8 +159,8 @@ class MagnetDownloads:
     async def _fetch(self, client: Client, magnet: Magnet) -> Torrent:
         if not self._has_whom_to_ask(magnet):
             self._screen.note(
-                f"the magnet link of {magnet.shown} {_ALONE}: peers are looked for on the local "
-                f"network alone; {_NAME_ONE}"
+                f"{_alone(magnet)}: peers are looked for on the local network alone; "
+                f"{_NAME_ONE}{_CUT * _is_bare(magnet)}"
             )
         fetch = client.fetch_metadata(magnet, trackers=self._how.trackers)
         coming = asyncio.ensure_future(fetch.wait())
@@ -218,6 +216,16 @@ class MagnetDownloads:
             sequential=self._how.sequential,
             bar=False,
         )
+
+
+def _alone(magnet: Magnet) -> str:
+    name = printable(magnet.shown)
+    return f"the magnet link of {name} names neither a tracker (http, https, udp) nor a peer"
+
+
+def _is_bare(magnet: Magnet) -> bool:
+    """Whether the link says nothing but the hash."""
+    return magnet == type(magnet)(magnet.torrent_id)
 
 
 def _with_more(kept: Metainfo, magnet: Magnet) -> Metainfo:

@@ -92,10 +92,23 @@ async def test_whoever_sets_a_time_is_told_when_it_is_over(here: Path) -> None:
 
 
 def test_a_link_with_nobody_to_ask_needs_the_local_network() -> None:
-    bare = GONE.partition("&")[0]
-    with pytest.raises(UsageError, match="names no tracker and no peer: say where a tracker is"):
-        MagnetDownloads(Paper(), [bare], Path("output"))
-    assert MagnetDownloads(Paper(), [bare], Path("output"), local=True).magnets
+    named = GONE.partition("&x.pe")[0]
+    with pytest.raises(UsageError, match=r"names neither a tracker .* nor a peer: say where .*\)$"):
+        MagnetDownloads(Paper(), [named], Path("output"))
+    assert MagnetDownloads(Paper(), [named], Path("output"), local=True).magnets
+
+
+async def test_what_a_shell_left_of_a_link_is_told_from_a_whole_one(here: Path) -> None:
+    bare, screen = GONE.partition("&")[0], Paper()
+    with pytest.raises(UsageError, match="put it into quotes"):
+        MagnetDownloads(screen, [bare], Path("output"))
+
+    async with Client(bind=LOCAL) as client:
+        downloads = MagnetDownloads(screen, [bare], here / "output", local=True, patience=0.1)
+        with pytest.raises(NetworkError):
+            await downloads.start(client, downloads.magnets[0])
+
+    assert len(screen.said("put it into quotes")) == 1
 
 
 async def test_metadata_that_was_fetched_is_kept_and_found_the_next_time(
