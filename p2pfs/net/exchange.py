@@ -27,11 +27,12 @@ from p2pfs.formats.extension import (
 )
 from p2pfs.formats.peer_id import client_name
 from p2pfs.formats.wire import Handshake
-from p2pfs.geometry import BlockRequest, PeerId
+from p2pfs.geometry import PeerId
 from p2pfs.net.disk import Disk
 from p2pfs.net.limits import UpLimit
 from p2pfs.net.piece_writer import PieceWriter
 from p2pfs.net.readahead import ReadAhead
+from p2pfs.net.sending import Contents, Sender
 from p2pfs.storage.assembler import Assembler
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Heard, Learned, Store, Verify
@@ -47,12 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["ContentOwner", "Exchange", "PeersOwner", "packed_host", "settle_duplicate"]
 
 log = logging.getLogger(__name__)
-
-SEND_AHEAD: Final = 256 * 1024
-"""Bytes queued on a stream above which no further block is answered."""
-
-MAX_UNREAD: Final = 4 * SEND_AHEAD
-"""Bytes queued on a stream that no peer who reads leaves lying."""
 
 MAX_PEERS: Final = 400
 
@@ -125,9 +120,7 @@ class Exchange:
     ) -> None:
         self._peers = peers
         self._keeper = content
-        self._store = store
         self._writer = PieceWriter(self, store, disk, assembler)
-        self._up_limit = up_limit
         self._loop = asyncio.get_running_loop()
         self._geometry = store.metainfo.geometry
         self.info_hash = store.metainfo.torrent_id.v1
@@ -148,8 +141,14 @@ class Exchange:
         self.transfer = Transfer(self._geometry, store.verified.copy(), rng, wanted=wanted)
         self.connections: dict[Peer, Connection] = {}
         self._readahead = ReadAhead(store, disk, self.push_soon)
-        self._contents: dict[int, _Content] = {}
-        self._pushing = False
+        self._sender = Sender(
+            self.connections,
+            self.transfer.serving,
+            self._metadata,
+            Contents(store, self._writer, content),
+            self._readahead,
+            up_limit,
+        )
         self._closed = False
 
     def handshake(self) -> Handshake:
@@ -275,94 +274,11 @@ class Exchange:
         self.push_soon()
 
     def push_soon(self) -> None:
-        if not self._pushing:
-            self._pushing = True
-            self._loop.call_soon(self._push)
-
-    def _push(self) -> None:
-        self._pushing = False
-        limited = self._up_limit.limited
-        for peer, connection in list(self.connections.items()):
-            try:
-                self._push_to(peer, connection, limited)
-            except Exception:
-                log.exception("a fault of ours while sending to %s", connection.address)
-                connection.close("a fault of ours")
-        if limited:
-            self._up_limit.pump()
-
-    def _push_to(self, peer: Peer, connection: Connection, limited: bool) -> None:
-        while not limited and self._serve_metadata(peer, connection):
-            pass
-        served = not limited and bool(peer.uploads) and self._serve(peer, connection)
-        if peer.session.has_data_to_send:
-            self._send(peer, connection)
-        if served and peer.uploads and connection.stream.queued < SEND_AHEAD:
-            self.push_soon()  # the system took it all: go on after the others' turn
-
-    def _serve_metadata(self, peer: Peer, connection: Connection) -> int:
-        """Answer a request for a piece of metadata; its bytes, 0 when there is none to answer."""
-        length = self._metadata.serve(peer) if connection.stream.queued < SEND_AHEAD else 0
-        if length:
-            self._send(peer, connection)
-        return length
-
-    def _serve(self, peer: Peer, connection: Connection) -> bool:
-        """Answer as many requests as the stream has room for; whether there were any."""
-        queued = before = connection.stream.queued
-        serving, ready = self.transfer.serving, self._readahead.ready
-        while queued < SEND_AHEAD and (length := serving.serve(peer, ready)):
-            queued += length
-        if queued == before:
-            return False
-        peer.took_at = self._loop.time()
-        return True
+        self._sender.push_soon()
 
     def serve_one(self) -> int:
-        """Answer the most useful request at hand; its bytes, 0 when there is none to answer.
-
-        Metadata comes first: without it a peer can ask for nothing, and it is little.
-        """
-        for peer, connection in self.connections.items():
-            if length := self._serve_metadata(peer, connection):
-                return length
-        ready = [
-            peer
-            for peer, connection in self.connections.items()
-            if peer.uploads and connection.stream.queued < SEND_AHEAD
-        ]
-        served = self.transfer.serving.serve_best(ready, self._readahead.ready)
-        if served is None:
-            return 0
-        peer, length = served
-        peer.took_at = self._loop.time()
-        self._send(peer, self.connections[peer])
-        return length
-
-    def _send(self, peer: Peer, connection: Connection) -> None:
-        stream = connection.stream
-        try:
-            for item in peer.session.data_to_send():
-                if isinstance(item, BlockRequest):
-                    for number, offset, length in self._store.slices(*item):
-                        stream.send_file(self._content(number), offset, length)
-                else:
-                    stream.write(item)
-            stream.flush()
-            peer.session.sent(self._loop.time())
-            if stream.queued > MAX_UNREAD:
-                connection.close("does not read what it is sent")
-        except StorageError as error:
-            connection.close(str(error))
-
-    def _content(self, number: int) -> _Content:
-        self._keeper.served(number)
-        content = self._contents.get(number)
-        if content is None:
-            content = self._contents[number] = _Content(
-                self._store, number, self._writer, self._keeper.reading_failed
-            )
-        return content
+        """Answer one request, in its turn under an upload limit; its bytes, 0 for none."""
+        return self._sender.serve_one()
 
     # -- effects
 
@@ -478,27 +394,3 @@ def packed_host(host: str) -> bytes:
         return pack_host(host)
     except FormatError:
         return b""
-
-
-class _Content:
-    """One content file as a stream wants it."""
-
-    __slots__ = ("_number", "_source", "_store", "_tell", "_writer")
-
-    def __init__(
-        self, store: PieceStore, number: int, writer: PieceWriter, tell: Callable[[int], None]
-    ) -> None:
-        self._tell = tell
-        self._store = store
-        self._number = number
-        self._writer = writer
-        self._source = store.source(number)
-
-    def fileno(self) -> int:
-        return self._source.fileno()
-
-    async def read_at(self, offset: int, length: int) -> bytes:
-        return await self._writer.on_disk(0, self._store.read_file, self._number, offset, length)
-
-    def failed(self) -> None:
-        self._tell(self._number)

@@ -25,8 +25,9 @@ from p2pfs.formats.peer_id import client_name
 from p2pfs.formats.wire import Handshake
 from p2pfs.geometry import PeerId
 from p2pfs.net.dialler import Dialler
-from p2pfs.net.exchange import MAX_UNREAD, packed_host, settle_duplicate
+from p2pfs.net.exchange import packed_host, settle_duplicate
 from p2pfs.net.housekeeping import RESTS
+from p2pfs.net.sending import MAX_UNREAD
 from p2pfs.net.tried import Fetched, Tried
 from p2pfs.swarm.bare_session import BareSession
 from p2pfs.swarm.events import Breached, Event, Extended, PeerExtended

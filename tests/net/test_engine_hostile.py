@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from p2pfs.net import connection as connection_module
-from p2pfs.net import exchange as exchange_module
+from p2pfs.net import sending
 from p2pfs.net.connections import Connections
 from p2pfs.storage.hashing import verify_piece
 from tests.support import fake_peer
@@ -57,7 +57,7 @@ async def test_a_peer_that_asks_and_never_reads_gets_bounded_memory_and_nobody_w
 
     assert sample.is_at(path)
     for connection in seeded.exchange.connections.values():
-        assert connection.stream.queued <= exchange_module.MAX_UNREAD + 256 * KIB
+        assert connection.stream.queued <= sending.MAX_UNREAD + 256 * KIB
     for peer in seeded.exchange.transfer.peers:
         assert len(peer.uploads) <= 2000
     await rude.close()
@@ -67,7 +67,7 @@ async def test_a_peer_that_makes_us_talk_and_never_reads_is_left(
     swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every choke takes our requests back, every unchoke has us ask again."""
-    monkeypatch.setattr(exchange_module, "MAX_UNREAD", 4 * KIB)
+    monkeypatch.setattr(sending, "MAX_UNREAD", 4 * KIB)
     monkeypatch.setattr(connection_module, "BURDEN_BURST", 1e9)  # which would slow it down
     monkeypatch.setattr(Connections, "welcome", _with_a_small_buffer(Connections.welcome))
     sample = make_sample(tmp_path / "shared", 4_000_000)

@@ -15,7 +15,7 @@ from p2pfs.formats import bencode
 from p2pfs.net import exchange as exchange_module
 from p2pfs.net import sending
 from p2pfs.net.engine import Torrent
-from p2pfs.net.exchange import Exchange
+from p2pfs.net.sending import Sender
 from p2pfs.swarm.effects import Completed
 from tests.support import fake_peer
 from tests.support.swarm import KIB, HandMade, Sample, Swarm, done, make_sample
@@ -250,14 +250,14 @@ async def test_a_fault_while_sending_to_one_peer_does_not_stop_the_others(
 ) -> None:
     _, seeded = await swarm.seed(sample)
     async with guest(seeded) as bad, guest(seeded) as good:
-        send = Exchange._send
+        send = Sender._send
 
-        def faulty(exchange: Exchange, peer: Any, connection: Any) -> None:
+        def faulty(sender: Sender, peer: Any, connection: Any) -> None:
             if peer.peer_id == bad.peer_id:
                 raise RuntimeError("a mistake")
-            send(exchange, peer, connection)
+            send(sender, peer, connection)
 
-        monkeypatch.setattr(Exchange, "_send", faulty)
+        monkeypatch.setattr(Sender, "_send", faulty)
         await bad.send(fake_peer.request(0, 0))
         await bad.ended()
 
