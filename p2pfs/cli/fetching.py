@@ -130,6 +130,10 @@ class MagnetDownloads:
         return run
 
     async def _download(self, client: Client, magnet: Magnet, session: Session) -> None:
+        for torrent in client.torrents:  # named in another way, too
+            if torrent.metainfo.torrent_id == magnet.torrent_id:
+                torrent.add_peers(magnet.peers)
+                return
         torrent = await self.start(client, magnet)
         session.add(torrent)
         await session.complete(torrent)

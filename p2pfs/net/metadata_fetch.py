@@ -383,8 +383,9 @@ class MetadataFetch:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
+    if isinstance(error, OSError) and error.errno is not None:
+        known = os.strerror(error.errno) if error.errno > 0 else error.strerror
+        return known or str(error)
     return str(error) or "no answer in time"
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,20 @@ def test_two_links_of_one_torrent_are_one_download(lab: Lab) -> None:
     bare = magnet.partition("&")[0]
 
     assert download(lab, magnet, f"{bare}&x.pe=127.0.0.1:1").wait() == 0
+
+    assert lab.read(f"output/{NAME}") == data
+
+
+def test_a_link_and_the_torrent_itself_are_one_download(lab: Lab) -> None:
+    lab.tracker()
+    data = lab.content(NAME, SIZE)
+    peer = seed_at(lab, lab.torrent(f"seeds/{NAME}"))
+    (lab.folder / "away.torrent").write_bytes(
+        replace(lab.metainfo("t.torrent"), trackers=(("http://127.0.0.1:1/announce",),)).to_bytes()
+    )
+    magnet = link(lab, "away.torrent", "--peer", peer)
+
+    assert download(lab, "away.torrent", magnet).wait() == 0
 
     assert lab.read(f"output/{NAME}") == data
 
