@@ -17,10 +17,11 @@ from p2pfs.errors import StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.storage.changes import Changes
-from p2pfs.storage.files import Files, FileStat, NoSuchFile, OpenFile
+from p2pfs.storage.files import Files, OpenFile
 from p2pfs.storage.flushing import Flusher
 from p2pfs.storage.handles import HandlePool, Source, SourceCache
 from p2pfs.storage.hashing import Progress, recheck, verify_chunks, verify_piece
+from p2pfs.storage.identity import Identity
 from p2pfs.storage.layout import FileSlice
 from p2pfs.storage.places import Places
 from p2pfs.storage.resume import ResumeRecord
@@ -59,19 +60,17 @@ class PieceStore:
         self._places = places
         self._files = files
         self._digests = metainfo.pieces
+        self._identity = Identity(metainfo, places, files)
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # the system makes writers of one file spin, not wait
         self._pool = HandlePool(files, self._open_pooled, max_open)
         self._sources = SourceCache(files, places.open_read, max_open, self._check_served)
-        self._sized: set[int] = set()
-        self._executable = {n for n, entry in enumerate(metainfo.files) if entry.executable}
         self._broken_off = False
         self._changes = Changes(self, self._hashed)
-        self._owners: dict[int, int] = {}  # inode: number of the file
         self._flusher: Flusher | None = None
         if record is not None:
             self._flusher = Flusher(files, places, record, self._pool)
-        self.stats: dict[int, FileStat | None] = {}
+        self.stats = self._identity.stats
         """What the files looked like when they were opened or verified."""
 
     @staticmethod
@@ -331,33 +330,11 @@ class PieceStore:
 
         Of a file that is being downloaded, whose time we change ourselves: size and identity.
         """
-        if file_index == self.layout.zeros:
-            return True
-        try:
-            now = self._places.stat(file_index)
-        except StorageError:
-            return False
-        with self._lock:
-            then = self.stats.get(file_index)
-        if self.finished:
-            return then is not None and now == then
-        return self._is_ours(file_index, now)
-
-    def _is_ours(self, number: int, now: FileStat | None) -> bool:
-        """Whether a file in the making is the one that was begun, and has its size."""
-        if now is None or not now.is_file or now.size != self.layout.size_of(number):
-            return False
-        then = self.stats.get(number)
-        return then is None or now.inode == then.inode
+        return self._identity.is_unchanged(file_index, finished=self.finished)
 
     def _check_served(self, number: int, handle: OpenFile) -> None:
-        """Raises `StorageError` when an open file is not what was verified, as far as is known."""
-        then = self.stats.get(number)
-        if then is None or not self.finished:
-            return
-        now = self._files.fstat(handle)
-        if (now.size, now.mtime_ns) != (then.size, then.mtime_ns):
-            raise StorageError(f"{handle.path} changed since it was verified")
+        if self.finished:
+            self._identity.check_served(number, handle)
 
     def recheck_changed(self, numbers: Iterable[int], suspects: Iterable[int] = ()) -> list[int]:
         """Hash what was verified of those of these files that changed; the pieces now lost.
@@ -400,65 +377,20 @@ class PieceStore:
 
     def remember_stats(self, numbers: Iterable[int] | None = None) -> None:
         """Take what the files look like now as right, for `check_unchanged`."""
-        for number in self.layout.kept if numbers is None else numbers:
-            try:
-                self.stats[number] = self._places.stat(number)
-            except NoSuchFile:
-                self.stats[number] = None
+        self._identity.remember(self.layout.kept if numbers is None else numbers)
 
     def _open_pooled(self, number: int) -> OpenFile:
         handle = None if self.finished else self._places.open_write(number)
         if handle is None:
             return self._places.open_read(number)
         try:
-            self._check_own(number, handle)
-            known = self.stats.get(number)
-            if known is not None and known.inode != handle.found.inode:
-                raise self._not_ours(number)
-            size = self.layout.size_of(number)
-            if handle.found.size != size:
-                if number in self._sized:
-                    raise self._not_ours(number)
-                self._files.truncate(handle, size)
-            if number not in self._sized and number in self._executable:
-                self._files.allow_execution(handle)
+            first = self._identity.begin(number, handle)
         except BaseException:
             self._files.close(handle)
             raise
-        if number not in self._sized and self._flusher is not None:
-            self._sized.add(number)
-            self.stats[number] = handle.found
+        if first and self._flusher is not None:
             self._flusher.mark_new(self._places.parts(number))
         return handle
-
-    def _not_ours(self, number: int) -> StorageError:
-        path = self._places.root.full(self._places.parts(number))
-        return StorageError(
-            f"{path} was changed or removed by another program: stop, and start again to recheck it"
-        )
-
-    def _check_in_place(self) -> None:
-        """Nothing but what was written here may get the name of the content."""
-        self._places.look_afresh()
-        for number in (*self._places.fetched, *self._places.standing):
-            if self._places.has_moved(number) and number not in self._places.standing:
-                continue
-            try:
-                found = self._places.stat(number)
-            except NoSuchFile:  # a link on the way
-                found = None
-            changed = number in self._places.standing and found != self.stats.get(number)
-            if changed or not self._is_ours(number, found):
-                raise self._not_ours(number)
-
-    def _check_own(self, number: int, handle: OpenFile) -> None:
-        """Where case does not count, or by a planted link, two names may be one file."""
-        owner = self._owners.setdefault(handle.found.inode or -1 - number, number)
-        if owner != number:
-            other = self._places.root.full(self._places.parts(owner))
-            raise StorageError(
-                f"{handle.path} and {other} are one file on this disk: choose another output folder"
-            )
 
     # Keeping.
 
@@ -495,7 +427,7 @@ class PieceStore:
                 self._pool.release(number)
         if durable or not self._places.whole:  # what is named file by file cannot be taken back
             self._flusher.checkpoint()
-        self._check_in_place()
+        self._identity.check_in_place()
         self.remember_stats()  # a new name changes nothing of this
         self._flusher.finish(self._let_go)
         self.remember_stats()
