@@ -21,7 +21,7 @@ from p2pfs.formats.file_choice import choose_files
 from p2pfs.formats.metainfo import Metainfo
 from p2pfs.formats.peer_id import make_peer_id
 from p2pfs.net.acceptor import Acceptor
-from p2pfs.net.announcer import Announcer, Transport
+from p2pfs.net.announcers import Announcers
 from p2pfs.net.connection import Connection, Party
 from p2pfs.net.connections import Connections
 from p2pfs.net.disk import Disk
@@ -34,7 +34,6 @@ from p2pfs.net.torrent import Torrent
 from p2pfs.net.turns import Turns
 from p2pfs.storage.assembler import Assembler
 from p2pfs.storage.pieces import PieceStore
-from p2pfs.swarm.announcing import Tiers
 
 if TYPE_CHECKING:
     from p2pfs.formats.magnet import Magnet
@@ -94,7 +93,6 @@ class Client:
         self.local_discovery = local_discovery
         self._local: LocalDiscovery | None = None
         self._rng = random.Random(os.urandom(16))
-        self._key = b"%08X" % int.from_bytes(os.urandom(4), "big")
         self._torrents: dict[bytes, Torrent] = {}
         self._fetches: dict[bytes, MetadataFetch] = {}
         self._sockets: list[socket.socket] = []
@@ -102,7 +100,6 @@ class Client:
         self._reserved: set[bytes] = set()
         self._destinations: dict[Path, Torrent] = {}
         self._closing: asyncio.Task[None] | None = None
-        self._transport: Transport | None = None
         self.addresses: list[tuple[str, int]] = []
         """Host and port of each listening socket."""
         self.port = 0
@@ -122,6 +119,8 @@ class Client:
         self._connections = Connections(
             self._bind, self.disk, self.down_limit, self.find_exchange, self._dial_failed
         )
+        families = {int(sock.family) for sock in self._sockets}
+        self._announcers = Announcers(self.port, families, self._rng)
         self._acceptor = Acceptor(self._sockets, self._connections.welcome)
         if self.local_discovery:
             from p2pfs.net.local_discovery import LocalDiscovery
@@ -148,8 +147,7 @@ class Client:
             if isinstance(outcome, Exception):
                 log.error("while a torrent was closed", exc_info=outcome)
         await self._connections.close()
-        if self._transport is not None:
-            await self._transport.close()
+        await self._announcers.close()
         await self.housekeeper.close()
         await self.disk.close()
         self._sockets = []
@@ -247,7 +245,7 @@ class Client:
         Once it is there, `download` or `seed` take over its connections. Raises `UsageError`
         when the torrent is open already, and `NetworkError` when the client is closed.
         """
-        from p2pfs.net.metadata_fetch import UNKNOWN_LEFT, MetadataFetch
+        from p2pfs.net.metadata_fetch import MetadataFetch
 
         if self._closing is not None:
             raise NetworkError("the client is closed")
@@ -255,22 +253,7 @@ class Client:
         if key in self._torrents or key in self._reserved or key in self._fetches:
             raise UsageError(f"{magnet.shown} is open in this client already")
         fetch = MetadataFetch(self, magnet, make_peer_id(os.urandom), self._rng)
-        chosen = tuple(dict.fromkeys(trackers))
-        fetch.announcer = Announcer(
-            self._announces(),
-            Tiers([chosen, *([url] for url in magnet.trackers if url not in chosen)], self._rng),
-            frozenset(chosen),
-            torrent_id=magnet.torrent_id,
-            peer_id=fetch.peer_id,
-            port=self.port,
-            key=self._key,
-            complete=False,
-            partial_seed=False,
-            totals=lambda: (0, 0, UNKNOWN_LEFT),
-            found=fetch.found_peers,
-            returned=lambda: None,
-            rng=self._rng,
-        )
+        fetch.announcer = self._announcers.of_fetch(fetch, trackers)
         self._fetches[key] = fetch
         fetch.start()
         if self._local is not None:
@@ -362,50 +345,12 @@ class Client:
         peer_id = make_peer_id(os.urandom) if fetch is None else fetch.peer_id
         torrent = Torrent(self, store, peer_id, self._rng, wanted=wanted)
         if fetch is not None:
-            torrent.announcer = fetch.announcer
-            torrent.announcer.go_on(
-                complete=torrent.complete,
-                partial_seed=torrent.finished and not torrent.complete,
-                totals=lambda: _totals(torrent),
-                found=torrent.found_peers,
-                returned=torrent.tracker_returned,
-            )
+            torrent.announcer = self._announcers.pass_on(fetch, torrent)
         else:
-            torrent.announcer = self._announcer(torrent, trackers)
+            torrent.announcer = self._announcers.of_torrent(torrent, trackers)
         self._torrents[metainfo.torrent_id.v1] = torrent
         torrent.start()
         return torrent
-
-    def _announcer(self, torrent: Torrent, trackers: Sequence[str]) -> Announcer:
-        metainfo = torrent.metainfo
-        chosen = tuple(dict.fromkeys(trackers))
-        tiers = [*([chosen] if chosen else []), *metainfo.trackers]
-        if metainfo.private and metainfo.trackers:
-            tiers = list(metainfo.trackers)
-        return Announcer(
-            self._announces(),
-            Tiers(tiers, self._rng),
-            frozenset(chosen),
-            torrent_id=metainfo.torrent_id,
-            peer_id=torrent.peer_id,
-            port=self.port,
-            key=self._key,
-            complete=torrent.complete,
-            partial_seed=torrent.finished and not torrent.complete,
-            totals=lambda: _totals(torrent),
-            found=torrent.found_peers,
-            returned=torrent.tracker_returned,
-            rng=self._rng,
-            switched=torrent.tracker_switched if metainfo.private else None,
-        )
-
-    def _announces(self) -> Transport:
-        if self._transport is None:
-            from p2pfs.net.announce_client import AnnounceClient
-
-            families = {int(sock.family) for sock in self._sockets}
-            self._transport = AnnounceClient(families=families)
-        return self._transport
 
     def _announce_locally(self, torrent: Torrent) -> None:
         if self._local is not None and not torrent.metainfo.private and not torrent.closing:
@@ -460,8 +405,3 @@ class Client:
     def _disk_pressure(self, busy: bool) -> None:
         if not busy:
             self._connections.resume()
-
-
-def _totals(torrent: Torrent) -> tuple[int, int, int]:
-    progress = torrent.progress()
-    return progress.uploaded, progress.downloaded, torrent.left

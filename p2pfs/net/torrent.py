@@ -155,6 +155,11 @@ class Torrent:
         """Bytes that trackers are told are still to come; see `Holdings.left`."""
         return self._holdings.left
 
+    def totals(self) -> tuple[int, int, int]:
+        """Bytes (uploaded, downloaded, left), as trackers are told."""
+        progress = self.progress()
+        return progress.uploaded, progress.downloaded, self.left
+
     def load_in_order(self, sequential: bool = True) -> None:
         """Begin pieces in the order of the content rather than the rarest first."""
         self._sequential = sequential

@@ -316,7 +316,7 @@ async def test_the_tracker_sees_one_peer_that_starts_with_something_left(
 ) -> None:
     seeder, _ = await swarm.seed(sample)
     client = await swarm.client()
-    book = client._transport = Book()
+    book = client._announcers.transport = Book()
     fetch = client.fetch_metadata(magnet_of(sample, seeder, trackers=("http://t/announce",)))
     await until(lambda: len(book.requests) == 1)
     torrent = await client.download(await fetched(fetch), swarm.output())
@@ -335,7 +335,7 @@ async def test_content_that_was_complete_all_the_time_is_not_told_as_a_download(
 ) -> None:
     seeder, _ = await swarm.seed(sample)
     client = await swarm.client()
-    book = client._transport = Book()
+    book = client._announcers.transport = Book()
     fetch = client.fetch_metadata(magnet_of(sample, seeder, trackers=("http://t/announce",)))
     torrent = await client.seed(await fetched(fetch), sample.path, verify=False)
     await torrent.close()
@@ -345,7 +345,7 @@ async def test_content_that_was_complete_all_the_time_is_not_told_as_a_download(
 
 async def test_a_fetch_that_is_given_up_leaves_the_tracker(swarm: Swarm, sample: Sample) -> None:
     client = await swarm.client()
-    book = client._transport = Book()
+    book = client._announcers.transport = Book()
     fetch = client.fetch_metadata(magnet_of(sample, trackers=("http://t/announce",)))
     await until(lambda: len(book.requests) == 1)
 
@@ -627,7 +627,7 @@ async def test_a_torrent_that_turns_out_to_be_private_begins_anew_with_its_track
     private = bencode.encode({**info, b"private": 1})
     torrent_id = parse_info(private).torrent_id
     client = await swarm.client()
-    book = client._transport = Book()
+    book = client._announcers.transport = Book()
     fetch = client.fetch_metadata(
         Magnet(torrent_id, trackers=("http://t/announce",)), trackers=["http://mine/announce"]
     )

@@ -13,7 +13,7 @@ from p2pfs.errors import UsageError
 from p2pfs.formats.announce_http import PeerAddress
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.net import content_watch
-from p2pfs.net.engine import Client, _totals
+from p2pfs.net.engine import Client
 from p2pfs.net.tracker_http import TrackerServer
 from p2pfs.storage.creating import make_metainfo
 from p2pfs.swarm import announcing, peer_book
@@ -34,7 +34,7 @@ async def test_what_is_left_is_what_is_not_verified(content):
     async with Client(bind="127.0.0.1") as client:
         torrent = await client.seed(metainfo, content, have=Bitfield.of(4, [0, 3]))
 
-        uploaded, downloaded, left = _totals(torrent)
+        uploaded, downloaded, left = torrent.totals()
 
         assert (uploaded, downloaded, left) == (0, 0, 2 * PIECE)
         progress = torrent.progress()
