@@ -14,12 +14,16 @@ from interop_clients import CLIENTS
 from interop_report import Outcome, Row, page
 
 SIZE = 1_500_007
-WAYS = pytest.mark.parametrize(
-    ("magnet", "scheme"),
-    [(False, "http"), (True, "udp")],
-    ids=[".torrent by HTTP", "magnet by UDP"],
+SMALL = pytest.mark.parametrize(
+    ("client", "magnet", "scheme"),
+    [
+        pytest.param(client, magnet, scheme, id=f"{client.name} {'magnet' if magnet else scheme}")
+        for client in CLIENTS
+        if client.loopback
+        for magnet, scheme in [(False, "http"), (True, "udp")]
+        if magnet or client.name != "libtorrent"  # more with that one: test_libtorrent.py
+    ],
 )
-ON_LOOPBACK = [client for client in CLIENTS if client.loopback]
 
 
 def run(tmp_path: Path, client, cell: Cell) -> None:
@@ -31,14 +35,12 @@ def run(tmp_path: Path, client, cell: Cell) -> None:
         pytest.skip(str(reason))
 
 
-@WAYS
-@pytest.mark.parametrize("client", ON_LOOPBACK, ids=lambda client: client.name)
+@SMALL
 def test_a_foreign_client_seeds_several_files_to_us(tmp_path, client, magnet, scheme):
     run(tmp_path, client, Cell(seeds=True, magnet=magnet, scheme=scheme))
 
 
-@WAYS
-@pytest.mark.parametrize("client", ON_LOOPBACK, ids=lambda client: client.name)
+@SMALL
 def test_a_foreign_client_downloads_several_files_from_us(tmp_path, client, magnet, scheme):
     run(tmp_path, client, Cell(seeds=False, magnet=magnet, scheme=scheme))
 
