@@ -394,7 +394,8 @@ class Client:
         """Who takes connections for a torrent, if it is open."""
         torrent = self._torrents.get(info_hash)
         if torrent is None:
-            return self._fetches.get(info_hash)
+            fetch = self._fetches.get(info_hash)
+            return None if fetch is None else fetch.exchange
         return None if torrent.closing else torrent.exchange
 
     def _dial_failed(self, party: Party, connection: Connection) -> None:

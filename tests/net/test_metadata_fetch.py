@@ -168,7 +168,7 @@ async def test_the_connection_that_gave_the_metadata_gives_the_content_too(
     client = await swarm.client()
     fetch = client.fetch_metadata(magnet_of(sample, seeder))
     metainfo = await fetched(fetch)
-    [connection] = fetch.connections.values()
+    [connection] = fetch.exchange.connections.values()
 
     torrent = await client.download(metainfo, swarm.output())
 
@@ -220,7 +220,7 @@ async def test_whoever_has_just_got_the_metadata_gives_it_on(swarm: Swarm, sampl
     first, second = await swarm.client(), await swarm.client()
     waiting = second.fetch_metadata(magnet_of(sample, first))
     fetch = first.fetch_metadata(magnet_of(sample))
-    await until(lambda: len(fetch.connections) == 1)
+    await until(lambda: len(fetch.exchange.connections) == 1)
 
     fetch.add_peers(at(seeder))
     await first.download(await fetched(fetch), swarm.output())
@@ -272,7 +272,7 @@ async def test_peers_are_exchanged_before_the_metadata_is_there(
 
     fetch = client.fetch_metadata(magnet_of(large, between))
 
-    await until(lambda: len(fetch.connections) == 2)
+    await until(lambda: len(fetch.exchange.connections) == 2)
 
 
 # -- the tracker
@@ -473,7 +473,7 @@ async def test_all_of_them_together_do_not_keep_the_honest_one_from_being_heard(
 
     torrent = await client.download(await fetched(fetch, 60), swarm.output())
 
-    await done(torrent)
+    await done(torrent, seconds=120)
 
 
 async def test_who_gave_wrong_metadata_is_banned_and_told_of(
