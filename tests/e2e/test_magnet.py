@@ -45,6 +45,15 @@ def forget(lab: Lab, torrent: str) -> None:
         kept.unlink()
 
 
+def offered(lab: Lab, path: str, *more: str) -> str:
+    """Seed what is at `path`, and forget its .torrent; its link, which names the tracker."""
+    torrent = lab.torrent(path, "-l", "64KiB")
+    lab.seed("-f", torrent, *more)
+    magnet = link(lab, torrent)
+    forget(lab, torrent)
+    return magnet
+
+
 def without_trackers(lab: Lab, path: str) -> str:
     made = lab.run("make-torrent", path, "-o", "bare.torrent")
     assert made.wait() == 0, str(made)
@@ -78,10 +87,7 @@ def foreign(lab: Lab, torrent: str, folder: str) -> Running:
 def test_a_link_with_a_tracker_in_it_is_all_that_a_download_needs(lab: Lab) -> None:
     lab.tracker()
     data = lab.content(NAME, SIZE)
-    torrent = lab.torrent(f"seeds/{NAME}")
-    lab.seed("-f", torrent)
-    magnet = link(lab, torrent)
-    forget(lab, torrent)
+    magnet = offered(lab, f"seeds/{NAME}")
 
     ours = download(lab, magnet)
 
@@ -147,10 +153,7 @@ def test_metadata_that_was_fetched_is_kept_and_a_restart_does_not_fetch_it_again
 def test_a_link_chooses_files(lab: Lab) -> None:
     lab.tracker()
     files = {name: lab.content(name, 50_000, under="seeds/album") for name in "abc"}
-    torrent = lab.torrent("seeds/album")
-    lab.seed("-f", torrent)
-    magnet = link(lab, torrent)
-    forget(lab, torrent)
+    magnet = offered(lab, "seeds/album")
 
     assert download(lab, f"{magnet}&so=1").wait() == 0
 
@@ -162,10 +165,7 @@ def test_a_link_chooses_files(lab: Lab) -> None:
 def test_files_chosen_by_hand_count_more_than_those_of_the_link(lab: Lab) -> None:
     lab.tracker()
     files = {name: lab.content(name, 50_000, under="seeds/album") for name in "abc"}
-    torrent = lab.torrent("seeds/album")
-    lab.seed("-f", torrent)
-    magnet = link(lab, torrent)
-    forget(lab, torrent)
+    magnet = offered(lab, "seeds/album")
 
     assert download(lab, f"{magnet}&so=1", "--files", "c", "-o", "here").wait() == 0
 
@@ -177,10 +177,7 @@ def test_files_chosen_by_hand_count_more_than_those_of_the_link(lab: Lab) -> Non
 def test_files_that_the_torrent_does_not_have_are_told_of_once_that_is_known(lab: Lab) -> None:
     lab.tracker()
     lab.content("a", 50_000, under="seeds/album")
-    torrent = lab.torrent("seeds/album")
-    lab.seed("-f", torrent)
-    magnet = link(lab, torrent)
-    forget(lab, torrent)
+    magnet = offered(lab, "seeds/album")
 
     by_hand = lab.run("download", magnet, "-p", "0", "--no-lsd", "--files", "*.flac")
     by_link = lab.run("download", f"{magnet}&so=7", "-p", "0", "--no-lsd")
@@ -193,10 +190,7 @@ def test_files_that_the_torrent_does_not_have_are_told_of_once_that_is_known(lab
 def test_content_comes_in_order_if_asked_for(lab: Lab) -> None:
     lab.tracker()
     data = lab.content(NAME, 20_000_000)
-    torrent = lab.torrent(f"seeds/{NAME}", "-l", "64KiB")
-    lab.seed("-f", torrent, "--up-limit", "2M")
-    magnet = link(lab, torrent)
-    forget(lab, torrent)
+    magnet = offered(lab, f"seeds/{NAME}", "--up-limit", "2M")
 
     ours = download(lab, magnet, "--sequential")
     event = ours.progress(lambda event: event["pieces_done"] > 20)
@@ -209,10 +203,7 @@ def test_content_comes_in_order_if_asked_for(lab: Lab) -> None:
 def test_two_links_of_one_torrent_are_one_download(lab: Lab) -> None:
     lab.tracker()
     data = lab.content(NAME, SIZE)
-    torrent = lab.torrent(f"seeds/{NAME}")
-    lab.seed("-f", torrent)
-    magnet = link(lab, torrent)
-    forget(lab, torrent)
+    magnet = offered(lab, f"seeds/{NAME}")
     bare = magnet.partition("&")[0]
 
     assert download(lab, magnet, f"{bare}&x.pe=127.0.0.1:1").wait() == 0
