@@ -156,7 +156,10 @@ def find_kept(torrent_id: TorrentId, name: str) -> tuple[Path, Metainfo] | None:
 
     def unlikely(path: Path) -> tuple[bool, bool, float]:
         short = f"@{str(torrent_id)[:SHORT_HASH]}."
-        return short not in path.name, name not in path.name, -path.stat().st_mtime
+        written = 0.0
+        with contextlib.suppress(OSError):  # a link to nothing is no reason to miss the others
+            written = path.stat().st_mtime
+        return short not in path.name, name not in path.name, -written
 
     with contextlib.suppress(OSError):
         for path in sorted(TORRENTS.glob("*.torrent"), key=unlikely)[:_MAX_SEARCHED]:

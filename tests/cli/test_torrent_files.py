@@ -91,6 +91,19 @@ def test_what_was_fetched_is_found_again_by_its_hash_whatever_it_is_called(
         assert kept.torrent_id == metainfo.torrent_id
 
 
+def test_what_was_fetched_is_found_beside_a_link_that_leads_nowhere(
+    tmp_path: Path, metainfo: p2pfs.Metainfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keep_fetched(metainfo)
+    (tmp_path / "torrents" / "a.bin.old.torrent").symlink_to("nowhere")
+    (tmp_path / "torrents" / "circle.torrent").symlink_to("circle.torrent")
+
+    found = find_kept(metainfo.torrent_id, "a.bin")
+
+    assert found == (Path("torrents/a.bin.torrent"), metainfo)
+
+
 @pytest.mark.parametrize("name", ["a.bin", "x" * 255, "x" * 251 + ".txt", "\xe9" * 127])
 def test_fetched_torrents_that_share_a_name_are_all_kept(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
