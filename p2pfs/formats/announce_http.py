@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from p2pfs.errors import FormatError
@@ -62,8 +62,7 @@ class Event(enum.Enum):
 _EVENTS = {event.value.encode(): event for event in Event} | {b"empty": Event.NONE}
 
 
-@dataclass(frozen=True, slots=True)
-class AnnounceRequest:
+class AnnounceRequest(NamedTuple):
     """What a client tells a tracker. `left`, `uploaded`, `downloaded` are bytes.
 
     `port` 0 means that the client does not listen; `numwant` None leaves the number of

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from p2pfs.errors import FormatError
 from p2pfs.formats import bencode
@@ -67,8 +68,7 @@ class AnnounceReply:
     retry_in: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PackedReply:
+class PackedReply(NamedTuple):
     """A tracker's answer, ready to be encoded.
 
     `peers` and `peers6` are packed, 6 and 18 bytes a peer (BEP 23, 7); `listed` replaces

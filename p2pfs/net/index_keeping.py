@@ -23,8 +23,8 @@ __all__ = ["IndexKeeper", "in_steps"]
 
 log = logging.getLogger(__name__)
 
-_SWEEP_EVERY = 1.0
-_SWEEP_BUDGET = 20_000
+SWEEP_EVERY = 1.0
+SWEEP_BUDGET = 20_000
 """Rows looked at in one sweep: about a millisecond."""
 _SAVE_EVERY = 2.0
 _AT_ONCE = 1000
@@ -71,8 +71,8 @@ class IndexKeeper:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(_SWEEP_EVERY)
-            self._store.expire(self._clock(), _SWEEP_BUDGET)
+            await asyncio.sleep(SWEEP_EVERY)
+            self._store.expire(self._clock(), SWEEP_BUDGET)
             self._presence.expire(self._clock())
             await in_steps(partial(self._presence.work, _AT_ONCE))
 

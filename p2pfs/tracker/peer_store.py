@@ -20,14 +20,16 @@ __all__ = ["Announced", "Counts", "MemoryPeerStore", "PeerKind", "PeerStore", "S
 
 
 class Announced(NamedTuple):
-    """The outcome of an announce: counts, and random peers in packed form (6 or 18 bytes).
+    """The outcome of an announce: counts, and random peers in packed form.
 
-    `peer_ids` runs beside `peers`, if they were asked for.
+    `peers` are 6 bytes each, `peers6` 18; `listed` are address and peer id of each of them,
+    if they were asked for.
     """
 
     counts: Counts
-    peers: Sequence[bytes] = ()
-    peer_ids: Sequence[bytes] = ()
+    peers: bytes = b""
+    peers6: bytes = b""
+    listed: Sequence[tuple[bytes, bytes]] = ()
 
 
 class PeerStore(Protocol):
@@ -137,16 +139,19 @@ class MemoryPeerStore:
             if not new:
                 row = swarm.move(row, kind)
             elif admitted or self._admits(peer, now):
-                row = swarm.insert(identity, kind)
+                row = swarm.insert(identity, kind, self._rng)
                 self.peer_count += 1
             if row >= 0:
                 swarm.touch(row, peer, now)
             if new or before != (swarm.partials_from, swarm.seeds_from, swarm.downloaded):
                 self._note(torrent_id.v1, swarm)
         taker = PeerKind.DOWNLOADER if seeds_too else kind
-        peers = swarm.pick(peer, row, taker, numwant, self._rng)
-        ids = [swarm.ids[place][:20] for place in peers.values()] if with_ids else ()
-        return Announced(swarm.counts(), list(peers), ids)
+        picked = swarm.pick(row, taker, numwant, self._rng)
+        if with_ids:
+            found = swarm.listed(picked, peer)
+            with_id = [(address, swarm.ids[place][:20]) for place, address in found]
+            return Announced(swarm.counts(), listed=with_id)
+        return Announced(swarm.counts(), *swarm.packed(picked, peer))
 
     def _admits(self, peer: SwarmPeer, now: float) -> bool:
         """Whether one more peer may be listed; whoever is never silent has a lease for that."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from p2pfs.errors import FormatError, TrackerError, UsageError
 from p2pfs.formats.announce_http import AnnounceRequest, Event, PackedReply
@@ -100,19 +101,22 @@ class TrackerService:
                 with_ids=not request.compact,
                 seeds_too=_may_lack_metadata(request),
             )
-        peers = found.peers
-        if peers and not is_loopback(host):
-            peers = self._seen_from_outside(peers, len(host), reached_at)
-        packed, packed6 = _by_family(peers)
+        peers, peers6, listed = found.peers, found.peers6, found.listed
+        if not is_loopback(host) and (peers6 or _HAS_LOOPBACK(peers) or listed):
+            as_seen = partial(self._seen_from_outside, len(host), reached_at)
+            together = [*map(as_seen, _split(peers, 6)), *map(as_seen, _split(peers6, 18))]
+            peers = b"".join([one for one in together if len(one) == 6])
+            peers6 = b"".join([one for one in together if len(one) == 18])
+            listed = [(as_seen(one), peer_id) for one, peer_id in listed]
         return PackedReply(
             interval=self.interval,
             min_interval=self.min_interval,
             complete=found.counts.complete,
             incomplete=found.counts.incomplete,
             downloaded=found.counts.downloaded,
-            peers=packed,
-            peers6=packed6,
-            listed=None if request.compact else _listed(peers, found.peer_ids, request),
+            peers=peers,
+            peers6=peers6,
+            listed=None if request.compact else _listed(listed, request),
             external_ip=host,
             tracker_id=self._tracker_id,
         )
@@ -140,16 +144,13 @@ class TrackerService:
             raise TrackerError("this tracker serves only the torrents published to it")
 
     def _seen_from_outside(
-        self, peers: Sequence[bytes], width: int, reached_at: Callable[[], str | None]
-    ) -> Sequence[bytes]:
-        """Peers as someone on another machine can dial them; b"" stands for nobody."""
-        packed, packed6 = _by_family(peers)
-        if not packed6 and not _HAS_LOOPBACK(packed):
-            return peers
+        self, width: int, reached_at: Callable[[], str | None], peer: bytes
+    ) -> bytes:
+        """A packed peer as someone on another machine can dial it; nothing stands for nobody."""
+        if not is_loopback(peer[:-2]):
+            return peer
         ours = self._ours(width, reached_at)
-        return [
-            (ours + one[-2:] if ours else b"") if is_loopback(one[:-2]) else one for one in peers
-        ]
+        return ours + peer[-2:] if ours else b""
 
     def _ours(self, width: int, reached_at: Callable[[], str | None]) -> bytes:
         """The address of this machine as others see it, packed; empty when nobody can tell."""
@@ -163,15 +164,8 @@ class TrackerService:
 _HAS_LOOPBACK = re.compile(rb"(?s)(?:.{6})*?\x7f").match
 
 
-def _by_family(peers: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """The packed IPv4 and IPv6 endpoints, each joined."""
-    joined = b"".join(peers)
-    if len(joined) == 6 * len(peers):
-        return joined, b""
-    return (
-        b"".join([one for one in peers if len(one) == 6]),
-        b"".join([one for one in peers if len(one) == 18]),
-    )
+def _split(packed: bytes, width: int) -> list[bytes]:
+    return [packed[at : at + width] for at in range(0, len(packed), width)]
 
 
 def _kind(request: AnnounceRequest) -> PeerKind:
@@ -190,15 +184,13 @@ def _may_lack_metadata(request: AnnounceRequest) -> bool:
     return request.event is Event.STARTED and client_name(request.peer_id).startswith("aria2 ")
 
 
-def _listed(
-    peers: Sequence[bytes], peer_ids: Sequence[bytes], request: AnnounceRequest
-) -> list[PeerAddress]:
+def _listed(peers: Iterable[tuple[bytes, bytes]], request: AnnounceRequest) -> list[PeerAddress]:
     return [
         PeerAddress(
             unpack_host(packed[:-2]),
             int.from_bytes(packed[-2:], "big"),
             None if request.no_peer_id or peer_id.startswith(LEASE_PREFIX) else PeerId(peer_id),
         )
-        for packed, peer_id in zip(peers, peer_ids, strict=True)
+        for packed, peer_id in peers
         if packed
     ]

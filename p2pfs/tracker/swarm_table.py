@@ -2,9 +2,10 @@
 
 Invariant: the rows stand in three runs, downloaders, then partial seeds, then seeds, so
 that counting is subtraction and picking random peers never looks at one that will not be
-picked. A peer is one row however many address families it announces from, and is told
-from others by peer id and key (without a key: by its address), so nobody can move or stop
-the entry of somebody else. An object for each peer would cost three times the memory.
+picked; within a run the order is random, so that neighbours are a random sample. A peer is
+one row however many address families it announces from, and is told from others by peer id
+and key (without a key: by its address), so nobody can move or stop the entry of somebody
+else. An object for each peer would cost three times the memory.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import enum
 import random
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -20,7 +21,9 @@ __all__ = ["Counts", "PeerKind", "SwarmPeer", "SwarmTable"]
 
 _INDEX_FROM = 12
 """Below this many peers a search of the list costs less than a dictionary holds."""
-_NONE6 = bytes(18)
+_NONE4, _NONE6 = bytes(6), bytes(18)
+_TOGETHER = 10
+"""Neighbours that are picked together: a tenth of the work for a sample nearly as random."""
 
 
 class PeerKind(enum.IntEnum):
@@ -63,8 +66,8 @@ class Counts(NamedTuple):
 class SwarmTable:
     """Who announced for one torrent. A row is a number, valid until the next change.
 
-    `v4` holds address and port as one number, `v6` as 18 bytes (None while nobody has
-    one); 0 stands for none.
+    `v4` holds address and port of each row in 6 bytes, `v6` in 18 (None while nobody has
+    one); zeros stand for none.
     """
 
     __slots__ = ("downloaded", "ids", "index", "partials_from", "seeds_from", "seen", "v4", "v6")
@@ -72,7 +75,7 @@ class SwarmTable:
     def __init__(self, downloaded: int) -> None:
         self.ids: list[bytes] = []
         self.index: dict[bytes, int] | None = None
-        self.v4 = array("Q")
+        self.v4 = bytearray()
         self.v6: bytearray | None = None
         self.seen = array("d")
         self.partials_from = 0
@@ -89,10 +92,11 @@ class SwarmTable:
             return self.index.get(identity, -1)
         return self.ids.index(identity) if identity in self.ids else -1
 
-    def insert(self, identity: bytes, kind: PeerKind) -> int:
+    def insert(self, identity: bytes, kind: PeerKind, rng: random.Random) -> int:
+        """A new row, which is put anywhere in its run."""
         row = len(self.ids)
         self.ids.append(identity)
-        self.v4.append(0)
+        self.v4 += _NONE4
         if self.v6 is not None:
             self.v6 += _NONE6
         self.seen.append(0.0)
@@ -100,7 +104,18 @@ class SwarmTable:
             self.index[identity] = row
         elif row >= _INDEX_FROM:
             self.index = {name: place for place, name in enumerate(self.ids)}
-        return self.move(row, kind)
+        row = self.move(row, kind)
+        first, end = self._run(kind)
+        other = first + int(rng.random() * (end - first))
+        self._swap(row, other)
+        return other
+
+    def _run(self, kind: PeerKind) -> tuple[int, int]:
+        if kind is PeerKind.DOWNLOADER:
+            return 0, self.partials_from
+        if kind is PeerKind.PARTIAL_SEED:
+            return self.partials_from, self.seeds_from
+        return self.seeds_from, len(self.ids)
 
     def remove(self, row: int) -> None:
         last = len(self.ids) - 1
@@ -108,7 +123,7 @@ class SwarmTable:
         identity = self.ids.pop()
         if self.index is not None:
             del self.index[identity]
-        self.v4.pop()
+        del self.v4[6 * last :]
         if self.v6 is not None:
             del self.v6[18 * last :]
         self.seen.pop()
@@ -136,54 +151,67 @@ class SwarmTable:
     def _swap(self, one: int, other: int) -> None:
         if one == other:
             return
-        ids, seen, v4, v6 = self.ids, self.seen, self.v4, self.v6
+        ids, seen = self.ids, self.seen
         ids[one], ids[other] = ids[other], ids[one]
         seen[one], seen[other] = seen[other], seen[one]
         if self.index is not None:
             self.index[ids[one]] = one
             self.index[ids[other]] = other
-        v4[one], v4[other] = v4[other], v4[one]
-        if v6 is not None:
-            held = v6[18 * one : 18 * one + 18]
-            v6[18 * one : 18 * one + 18] = v6[18 * other : 18 * other + 18]
-            v6[18 * other : 18 * other + 18] = held
+        _swap_cells(self.v4, 6, one, other)
+        if self.v6 is not None:
+            _swap_cells(self.v6, 18, one, other)
 
     def touch(self, row: int, peer: SwarmPeer, now: float) -> None:
         self.seen[row] = now
         if len(peer.host) == 4:
-            self.v4[row] = int.from_bytes(peer.host, "big") << 16 | peer.port
+            self.v4[6 * row : 6 * row + 6] = peer.host + peer.port.to_bytes(2, "big")
             return
         if self.v6 is None:
             self.v6 = bytearray(18 * len(self.ids))
         self.v6[18 * row : 18 * row + 18] = peer.host + peer.port.to_bytes(2, "big")
 
-    def pick(
-        self, asker: SwarmPeer, row: int, kind: PeerKind, numwant: int, rng: random.Random
-    ) -> dict[bytes, int]:
-        """Up to `numwant` random others: their rows by one address of each.
+    def pick(self, row: int, kind: PeerKind, numwant: int, rng: random.Random) -> list[range]:
+        """The rows of up to `numwant` random others for an asker of this kind.
 
         `row` is the asker's own, -1 when it is not listed.
         """
-        everybody = len(self.ids) if kind is PeerKind.DOWNLOADER else self.partials_from
-        asker_is_in = 0 <= row < everybody
-        rows = _some(everybody - asker_is_in, numwant, rng)
-        if asker_is_in:  # the last row stands in for its own, which was left out
-            rows = [everybody - 1 if other == row else other for other in rows]
+        count = len(self.ids) if kind is PeerKind.DOWNLOADER else self.partials_from
+        if 0 <= row < count:
+            return _sample(row + 1, count, count - 1, numwant, rng)
+        return _sample(0, count, count, numwant, rng)
+
+    def packed(self, picked: Sequence[range], asker: SwarmPeer) -> tuple[bytes, bytes]:
+        """Address and port of each, 6 bytes a peer and 18 bytes a peer, for this asker.
+
+        An address of its family where the peer has one; the one that it asks from is left
+        out, whoever else is listed under it.
+        """
         own = asker.host + asker.port.to_bytes(2, "big")
-        v4, v6 = self.v4, self.v6
-        if v6 is None:
-            found = {v4[other].to_bytes(6, "big"): other for other in rows}
-        else:
-            found = {self._address(other, len(own)): other for other in rows}
+        if self.v6 is None:
+            v4 = self.v4
+            joined = b"".join([v4[6 * part.start : 6 * part.stop] for part in picked])
+            if own not in joined:
+                return joined, b""
+        found = [one for _, one in self.listed(picked, asker)]
+        return (
+            b"".join([one for one in found if len(one) == 6]),
+            b"".join([one for one in found if len(one) == 18]),
+        )
+
+    def listed(self, picked: Sequence[range], asker: SwarmPeer) -> list[tuple[int, bytes]]:
+        """The same as rows, each with its address; no address twice."""
+        own = asker.host + asker.port.to_bytes(2, "big")
+        found = {self._address(row, len(own)): row for part in picked for row in part}
         found.pop(own, None)
-        return found
+        return [(row, address) for address, row in found.items()]
 
     def _address(self, row: int, width: int) -> bytes:
         """The packed address of `width` bytes, or the other one where there is none."""
-        assert self.v6 is not None
+        v4 = bytes(self.v4[6 * row : 6 * row + 6])
+        if self.v6 is None:
+            return v4
         v6 = bytes(self.v6[18 * row : 18 * row + 18])
-        v4 = self.v4[row]
-        return v4.to_bytes(6, "big") if v4 and (width == 6 or v6 == _NONE6) else v6
+        return v4 if v4 != _NONE4 and (width == 6 or v6 == _NONE6) else v6
 
     def expire(self, limit: float, first: int, stop: int) -> int:
         """Drop the rows first-1 .. stop that were last seen before `limit`."""
@@ -196,15 +224,44 @@ class SwarmTable:
         return dropped
 
 
-def _some(population: int, want: int, rng: random.Random) -> Iterable[int]:
-    """Up to `want` different numbers below `population`, in O(want)."""
-    if population <= want:
-        return range(population)
+def _swap_cells(column: bytearray, width: int, one: int, other: int) -> None:
+    one, other = one * width, other * width
+    held = column[one : one + width]
+    column[one : one + width] = column[other : other + width]
+    column[other : other + width] = held
+
+
+def _sample(first: int, end: int, count: int, want: int, rng: random.Random) -> list[range]:
+    """Up to `want` of the `count` numbers from `first` on, which go on at 0 after `end` - 1.
+
+    Each is as likely as any other. Few runs of neighbours, in O(want / `_TOGETHER`).
+    """
+    if count <= want:
+        return _around(first, end, count)
     if want <= 0:
-        return ()
-    few = min(want, population - want)  # draw the smaller part: who is in, or who is not
+        return []
+    length = _TOGETHER if count >= 2 * want else 1
+    runs, rest = divmod(count, length)
     draw = rng.random
-    found = {int(draw() * population) for _ in range(few)}
-    while len(found) < few:
-        found.add(int(draw() * population))
-    return found if few == want else [one for one in range(population) if one not in found]
+    first += int(draw() * (rest + 1))  # the rest is left out at either end
+    few = -(-want // length)
+    if 2 * few > runs:
+        places: Iterable[int] = rng.sample(range(runs), few)
+    else:
+        chosen = {int(draw() * runs) for _ in range(few)}
+        while len(chosen) < few:
+            chosen.add(int(draw() * runs))
+        places = chosen
+    found: list[range] = []
+    for place in places:
+        found += _around(first + place * length, end, length if length < want else want)
+        want -= length
+    return found
+
+
+def _around(start: int, end: int, size: int) -> list[range]:
+    """`size` numbers from `start` on, going on at 0 after `end` - 1, in at most two runs."""
+    if start >= end:
+        start -= end
+    stop = start + size
+    return [range(start, stop)] if stop <= end else [range(start, end), range(stop - end)]

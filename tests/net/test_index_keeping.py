@@ -57,7 +57,7 @@ def state() -> State:
 
 @pytest.fixture
 async def keeper(state: State, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[IndexKeeper]:
-    monkeypatch.setattr(index_keeping, "_SWEEP_EVERY", 0.001)
+    monkeypatch.setattr(index_keeping, "SWEEP_EVERY", 0.001)
     monkeypatch.setattr(index_keeping, "_SAVE_EVERY", 0.001)
     store = MemoryPeerStore(660)
     workers = Workers(1)

@@ -211,7 +211,7 @@ async def test_after_a_restart_nodes_are_shown_unconfirmed_until_they_are_heard(
 async def test_after_a_restart_a_lease_that_is_not_heard_goes(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_keeping, "_SWEEP_EVERY", 0.005)
+    monkeypatch.setattr(index_keeping, "SWEEP_EVERY", 0.005)
     async with TrackerServer("127.0.0.1", 0, data_dir=tmp_path, clock=clock) as first:
         await register(first, await publish(first, "one"))
     async with TrackerServer("127.0.0.1", 0, data_dir=tmp_path, clock=clock) as second:

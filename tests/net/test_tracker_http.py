@@ -173,7 +173,7 @@ async def test_its_health_can_be_asked(tracker: TrackerServer) -> None:
 
 
 async def test_silent_peers_are_swept_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_keeping, "_SWEEP_EVERY", 0.005)
+    monkeypatch.setattr(index_keeping, "SWEEP_EVERY", 0.005)
     now = 1000.0
     swept = asyncio.Event()
     async with TrackerServer(port=0, clock=lambda: now) as tracker:

@@ -18,8 +18,12 @@ def kinds(table: SwarmTable) -> str:
 
 def put(table: SwarmTable, name: bytes, kind: PeerKind) -> None:
     row = table.find(name)
-    row = table.move(row, kind) if row >= 0 else table.insert(name, kind)
-    table.touch(row, SwarmPeer(name, None, name * 4, 5), float(name[0]))
+    row = (
+        table.move(row, kind)
+        if row >= 0
+        else table.insert(name, kind, random.Random(len(table.ids)))
+    )
+    table.touch(row, SwarmPeer(name, None, (name * 4)[:4], 5), float(name[0]))
 
 
 def test_rows_stand_in_runs_by_what_they_want() -> None:
@@ -59,7 +63,7 @@ def test_whatever_moves_every_row_stays_whole_and_in_its_run(
     for row, name in enumerate(table.ids):
         assert runs[row] == "dps"[model[name]]
         assert table.find(name) == row
-        assert table.v4[row].to_bytes(6, "big") == name * 4 + b"\0\5"
+        assert table.v4[6 * row : 6 * row + 6] == name * 4 + b"\0\5"
         assert table.seen[row] == name[0]
 
 
@@ -74,7 +78,41 @@ def test_addresses_of_the_second_family_move_with_their_row() -> None:
     put(table, b"\x63", PeerKind.DOWNLOADER)
 
     asker = SwarmPeer(b"x", None, b"\x21" * 16, 1)
-    found = table.pick(asker, -1, PeerKind.DOWNLOADER, 100, random.Random(1))
+    picked = table.pick(-1, PeerKind.DOWNLOADER, 100, random.Random(1))
+    found = {address: row for row, address in table.listed(picked, asker)}
 
     assert found[b"\x20" * 16 + b"\0\x09"] == table.find(b"\7")
     assert len(found) == 30
+    assert table.packed(picked, asker) == (
+        b"".join(one for one in found if len(one) == 6),
+        b"\x20" * 16 + b"\0\x09",
+    )
+
+
+@given(st.integers(0, 260), st.integers(0, 60), st.integers(-1, 259), st.integers(0, 2**32))
+@settings(max_examples=200)
+def test_a_pick_is_of_different_others_and_as_many_as_there_are(
+    count: int, want: int, row: int, seed: int
+) -> None:
+    table = SwarmTable(0)
+    for number in range(count):
+        put(table, number.to_bytes(2, "big"), PeerKind.DOWNLOADER)
+    row = row if row < count else -1
+
+    picked = table.pick(row, PeerKind.DOWNLOADER, want, random.Random(seed))
+
+    rows = [place for part in picked for place in part]
+    assert len(set(rows)) == len(rows) == min(want, count - (row >= 0))
+    assert row not in rows
+    assert all(0 <= place < count for place in rows)
+
+
+def test_new_rows_are_put_anywhere_in_their_run() -> None:
+    table = SwarmTable(0)
+    for number in range(200):
+        put(table, bytes([number]), PeerKind(number % 2 * 2))
+
+    downloaders = [name[0] for name in table.ids[:100]]
+
+    assert downloaders != sorted(downloaders)
+    assert sum(abs(name // 2 - row) for row, name in enumerate(downloaders)) > 1500
