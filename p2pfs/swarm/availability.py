@@ -1,18 +1,24 @@
 """Pieces that are open to be begun, kept in order of how many peers have them.
 
-Invariant: `_order` holds exactly the open pieces, ascending by availability; those of
-availability `a` fill `_order[_start[a]:_start[a + 1]]`, at random places among each other.
-A `have` moves one piece by one place between neighbouring groups, so it costs O(1).
+Invariant: `_groups[a]` holds exactly the open pieces of availability `a`, at random places
+among each other, and `_place` says where in its group each stands (-1: not open). A `have`
+moves one piece from its group to the next one, and beginning a piece takes it out of its
+group, so either costs O(1) however many pieces and peers there are.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final
 
 from p2pfs.formats.bitfield import Bitfield
 
 __all__ = ["RarityOrder"]
+
+_LOOK: Final = 64
+"""Pieces that a peer lacks, met one by one, before all that it has are looked for at once."""
 
 
 class RarityOrder:
@@ -24,36 +30,47 @@ class RarityOrder:
     def __init__(self, piece_count: int, open_pieces: Iterable[int], rng: random.Random) -> None:
         self._rng = rng
         self._count = [0] * piece_count
-        self._order = list(open_pieces)
-        self._open = Bitfield.of(piece_count, self._order)
-        rng.shuffle(self._order)
+        pieces = list(open_pieces)
+        rng.shuffle(pieces)
+        self._open = Bitfield.of(piece_count, pieces)
         self._place = [-1] * piece_count
-        for place, piece in enumerate(self._order):
-            self._place[piece] = place
-        self._start = [0, len(self._order)]
+        self._groups: list[list[int]] = []
+        self._sort(pieces)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return self._open.count
 
     def __contains__(self, piece: int) -> bool:
         return self._place[piece] >= 0
 
     def __iter__(self) -> Iterator[int]:
         """Open pieces, rarest first. Do not change the order while iterating."""
-        return iter(self._order)
+        return chain.from_iterable(self._groups)
 
     def of(self, has: Bitfield) -> Iterator[int]:
         """The open pieces in `has`, rarest first. Do not change the order while iterating."""
         if has.complete:
-            yield from self._order
+            yield from self
             return
-        both = has & self._open
-        if both.count * 8 < len(self._order):
-            yield from sorted(both, key=self._place.__getitem__)
-        else:
-            for piece in self._order:
-                if both[piece]:
-                    yield piece
+        look = _LOOK
+        for piece in self:
+            if has[piece]:
+                yield piece
+                continue
+            look -= 1
+            if not look:
+                both = has & self._open
+                if both.count * 8 < len(self):
+                    yield from self._ranked(both, after=self._rank(piece))
+                    return
+
+    def _ranked(self, pieces: Bitfield, after: tuple[int, int]) -> Iterator[int]:
+        """Those of the open `pieces` that stand behind `after`, rarest first."""
+        ranked = sorted((self._rank(piece), piece) for piece in pieces)
+        return (piece for rank, piece in ranked if rank > after)
+
+    def _rank(self, piece: int) -> tuple[int, int]:
+        return self._count[piece], self._place[piece]
 
     def ascending(self, has: Bitfield) -> Iterator[int]:
         """The open pieces in `has` in the order of the content."""
@@ -72,7 +89,7 @@ class RarityOrder:
         self._change_all(has, -1)
 
     def _change_all(self, has: Bitfield, change: int) -> None:
-        if has.count * 16 < len(self._order):
+        if has.count * 16 < len(self):
             move = self.increase if change > 0 else self.decrease
             for piece in has:
                 move(piece)
@@ -80,93 +97,68 @@ class RarityOrder:
         counts = self._count
         for piece in has:
             counts[piece] += change
-        self._sort()
+        self._sort(list(self))
 
-    def _sort(self) -> None:
-        """Put all in order anew; equals keep the random order that they had."""
-        counts, order, start = self._count, self._order, self._start
-        order.sort(key=counts.__getitem__)
-        start[:] = [0]
-        for place, piece in enumerate(order):
-            self._place[piece] = place
-            while len(start) <= counts[piece]:
-                start.append(place)
-        start.append(len(order))
+    def _sort(self, pieces: Iterable[int]) -> None:
+        """Put the open `pieces` in order anew; equals keep the random order that they had."""
+        groups: list[list[int]] = []
+        counts, place = self._count, self._place
+        for piece in pieces:
+            count = counts[piece]
+            while len(groups) <= count:
+                groups.append([])
+            place[piece] = len(groups[count])
+            groups[count].append(piece)
+        self._groups = groups
 
     def increase(self, piece: int) -> None:
         """One peer more has `piece`."""
-        count = self._count[piece]
-        self._count[piece] = count + 1
-        if self._place[piece] < 0:
-            return
-        self._level(count + 2)
-        last = self._start[count + 1] - 1
-        self._swap(self._place[piece], last)
-        self._start[count + 1] = last
-        self._mix(last, count + 1)
+        self._change(piece, 1)
 
     def decrease(self, piece: int) -> None:
         """One peer fewer has `piece`."""
+        self._change(piece, -1)
+
+    def _change(self, piece: int, change: int) -> None:
         count = self._count[piece]
-        self._count[piece] = count - 1
-        if self._place[piece] < 0:
-            return
-        first = self._start[count]
-        self._swap(self._place[piece], first)
-        self._start[count] = first + 1
-        self._mix(first, count - 1)
+        self._count[piece] = count + change
+        if self._place[piece] >= 0:
+            self._take(piece, count)
+            self._enter(piece, count + change)
 
     def open(self, piece: int) -> None:
         """`piece` may be begun (again)."""
-        if not self._open.add(piece):
-            return
-        count = self._count[piece]
-        self._level(count + 1)
-        hole = len(self._order)
-        self._order.append(piece)
-        start = self._start
-        for level in range(len(start) - 1, count, -1):
-            first = start[level]
-            if first != hole:
-                self._put(hole, self._order[first])
-            start[level] = first + 1
-            hole = first
-        self._put(hole, piece)
-        self._mix(hole, count)
+        if self._open.add(piece):
+            self._enter(piece, self._count[piece])
 
     def close(self, piece: int) -> None:
         """`piece` is not to be begun: it is in progress, done, or not wanted."""
-        if not self._open.discard(piece):
-            return
-        hole = self._place[piece]
-        start = self._start
-        for level in range(self._count[piece] + 1, len(start)):
-            last = start[level] - 1
-            if last != hole:
-                self._put(hole, self._order[last])
-            start[level] = last
-            hole = last
-        self._order.pop()
-        self._place[piece] = -1
+        if self._open.discard(piece):
+            self._take(piece, self._count[piece])
+            self._place[piece] = -1
 
-    def _level(self, level: int) -> None:
-        """Make sure that `_start[level]` exists."""
-        while len(self._start) <= level:
-            self._start.append(len(self._order))
+    def _take(self, piece: int, count: int) -> None:
+        """Out of its group; the last one there fills the gap."""
+        group = self._groups[count]
+        last = group.pop()
+        if last != piece:
+            place = self._place[piece]
+            group[place] = last
+            self._place[last] = place
 
-    def _put(self, place: int, piece: int) -> None:
-        self._order[place] = piece
+    def _enter(self, piece: int, count: int) -> None:
+        """Into its group, at a random place; who stood there goes to the end."""
+        groups = self._groups
+        while len(groups) <= count:
+            groups.append([])
+        group = groups[count]
+        size = len(group)
+        place = int(self._rng.random() * (size + 1))
+        if place < size:
+            other = group[place]
+            group.append(other)
+            self._place[other] = size
+            group[place] = piece
+        else:
+            group.append(piece)
         self._place[piece] = place
-
-    def _swap(self, a: int, b: int) -> None:
-        if a != b:
-            order = self._order
-            order[a], order[b] = order[b], order[a]
-            self._place[order[a]] = a
-            self._place[order[b]] = b
-
-    def _mix(self, place: int, count: int) -> None:
-        """Exchange the piece at `place` with a random one of its group, itself included."""
-        first = self._start[count]
-        size = self._start[count + 1] - first
-        self._swap(place, first + int(self._rng.random() * size))

@@ -150,13 +150,17 @@ def _ask_http(port: int, numbers: Iterator[int], count: int) -> None:
 
 
 def _ask_udp(port: int, numbers: Iterator[int], count: int) -> None:
-    """`count` announces from one address, `AT_ONCE` under way; what is lost is asked again."""
+    """`count` announces from one address, `AT_ONCE` under way; what is lost is asked again.
+
+    It never sleeps: a tracker that had to wake it for each answer would pay for that.
+    """
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     sock.connect(("127.0.0.1", port))
     sock.settimeout(0.5)
     sock.send(struct.pack(">QI4s", CONNECT, 0, b"conn"))
     connection_id = sock.recv(2048)[8:16]
+    sock.setblocking(False)
 
     def begin() -> None:
         number = next(numbers)
@@ -169,15 +173,18 @@ def _ask_udp(port: int, numbers: Iterator[int], count: int) -> None:
         )
 
     answered, under_way = 0, 0
+    heard = time.monotonic()
     while answered < count:
         while under_way < AT_ONCE and answered + under_way < count:
             begin()
             under_way += 1
         try:
             data = sock.recv(2048)
-        except TimeoutError:
-            under_way = 0
+        except BlockingIOError:
+            if time.monotonic() - heard > 0.5:
+                under_way, heard = 0, time.monotonic()
             continue
+        heard = time.monotonic()
         if data[:4] != b"\0\0\0\1":
             raise SystemExit(f"the tracker answered {data[:100]!r}")
         answered += 1
