@@ -49,7 +49,8 @@ __all__ = ["ContentOwner", "Exchange", "PeersOwner", "packed_host", "settle_dupl
 
 log = logging.getLogger(__name__)
 
-MAX_PEERS: Final = 400
+MAX_PEERS: Final = 1000
+"""Connections of one torrent; an idle one costs memory, and a message now and then."""
 
 MAX_TAKEN_BACK: Final = 256
 """Lost pieces of which peers are told one by one."""

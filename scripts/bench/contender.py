@@ -91,6 +91,7 @@ def libtorrent_end(options: argparse.Namespace, diary: Diary) -> None:
             "enable_incoming_utp": False,
             "enable_outgoing_utp": False,
             "allow_multiple_connections_per_ip": True,
+            "connections_limit": 2000,
             "alert_mask": lt.alert.category_t.error_notification,
         }
     )
