@@ -8,7 +8,7 @@ bytes, and whatever breaks the rules is a `FormatError`. Unknown parameters are 
 from __future__ import annotations
 
 import enum
-import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -44,9 +44,11 @@ __all__ = [
 MAX_QUERY = 16 * 1024
 """Bytes of a query that are looked at; a longer one is refused."""
 
-_MAX_COUNT = 2**63 - 1
-_DIGITS = re.compile(rb"[0-9]{1,20}")
-_SIGNED = re.compile(rb"-?[0-9]{1,20}")
+_MAX_COUNT = 2**63 - 1  # a number of 19 digits may be more
+_MAX_DIGITS = 20
+_OTHERS = bytes(set(range(256)) - set(b"=&"))
+_REGULAR = b"=&" * 64
+"""What is left of a query in which each parameter has a value, without `_OTHERS`."""
 
 
 class Event(enum.Enum):
@@ -130,13 +132,16 @@ def parse_query(raw_query: bytes | str, ip: str | None = None) -> AnnounceReques
     if port > 65535:
         raise FormatError(f"port {port} is outside 0..65535")
     numwant = None
-    if b"numwant" in fields:
-        if not _SIGNED.fullmatch(fields[b"numwant"]):
+    wanted = fields.get(b"numwant")
+    if wanted is not None:
+        if not _is_number(wanted.removeprefix(b"-")):
             raise FormatError("numwant is not a number")
-        numwant = int(fields[b"numwant"])
+        numwant = int(wanted)
+    torrent_id, peer_id = fields.get(b"info_hash"), fields.get(b"peer_id")
+    key, tracker_id = fields.get(b"key"), fields.get(b"trackerid")
     return AnnounceRequest(
-        TorrentId(_identity(fields, b"info_hash")),
-        PeerId(_identity(fields, b"peer_id")),
+        _torrent(torrent_id),
+        PeerId(_identity(b"peer_id", peer_id)),
         port,
         _count(fields, b"uploaded", 0),
         _count(fields, b"downloaded", 0),
@@ -145,41 +150,63 @@ def parse_query(raw_query: bytes | str, ip: str | None = None) -> AnnounceReques
         None if numwant is not None and numwant < 0 else numwant,
         fields.get(b"compact") != b"0",
         fields.get(b"no_peer_id") == b"1",
-        unquote_to_bytes(fields[b"key"]) if b"key" in fields else None,
-        unquote_to_bytes(fields[b"trackerid"]) if b"trackerid" in fields else None,
+        None if key is None else _unquoted(key),
+        None if tracker_id is None else _unquoted(tracker_id),
         ip,
     )
 
 
 def _split(raw_query: bytes | str) -> dict[bytes, bytes]:
+    """The parameters by name, unknown ones among them; those without a value are empty."""
     if isinstance(raw_query, str):
         raw_query = raw_query.encode("utf-8", "surrogateescape")
     if len(raw_query) > MAX_QUERY:
         raise FormatError(f"the query is longer than {MAX_QUERY} bytes")
-    fields: dict[bytes, bytes] = {}
-    for part in raw_query.split(b"&"):
-        name, _, value = part.partition(b"=")
-        if name in _KNOWN and fields.setdefault(name, value) != value:
-            raise FormatError(f"{name.decode()} is given twice")
+    marks = raw_query.translate(None, _OTHERS)
+    if marks[-1:] == b"=" and _REGULAR.startswith(marks):
+        cells = raw_query.replace(b"&", b"=").split(b"=")
+    else:
+        cells = [cell for part in raw_query.split(b"&") for cell in part.partition(b"=")[::2]]
+    each = iter(cells)
+    fields = dict(zip(each, each, strict=False))
+    if 2 * len(fields) != len(cells):
+        for name, value in zip(cells[::2], cells[1::2], strict=True):
+            if name in _KNOWN and fields[name] != value:
+                raise FormatError(f"{name.decode()} is given twice")
     return fields
 
 
-def _identity(fields: dict[bytes, bytes], name: bytes) -> bytes:
-    if name not in fields:
+@lru_cache(maxsize=4096)
+def _torrent(raw: bytes | None) -> TorrentId:
+    """What many ask for is worked out once; it raises before anything long is kept."""
+    return TorrentId(_identity(b"info_hash", raw))
+
+
+def _identity(name: bytes, raw: bytes | None) -> bytes:
+    if raw is None:
         raise FormatError(f"{name.decode()} is missing")
-    raw = fields[name]
-    value = unquote_to_bytes(raw) if len(raw) <= 60 else raw
+    value = _unquoted(raw) if len(raw) <= 60 else raw
     if len(value) != 20:
         raise FormatError(f"{name.decode()} has {len(value)} bytes instead of 20")
     return value
 
 
+def _unquoted(raw: bytes) -> bytes:
+    return unquote_to_bytes(raw) if b"%" in raw else raw
+
+
 def _count(fields: dict[bytes, bytes], name: bytes, default: int | None) -> int:
     value = fields.get(name)
+    if value and value.isdigit() and len(value) < 19:
+        return int(value)
     if value is None or (not value and default is not None):
         if default is None:
             raise FormatError(f"{name.decode()} is missing")
         return default
-    if not _DIGITS.fullmatch(value):
+    if not _is_number(value):
         raise FormatError(f"{name.decode()} is not a number")
     return min(int(value), _MAX_COUNT)
+
+
+def _is_number(value: bytes) -> bool:
+    return value.isdigit() and len(value) <= _MAX_DIGITS

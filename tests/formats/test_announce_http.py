@@ -73,6 +73,20 @@ def test_raw_bytes_of_an_info_hash_need_no_quoting_where_http_allows_them() -> N
     assert request.torrent_id.v1 == b"abcdefghij+/*~!'()\x00\xff"
 
 
+@pytest.mark.parametrize(
+    "extra", [b"", b"&", b"&&", b"&x", b"&x=", b"&=", b"&=x", b"&x=y=z", b"&" + b"x=y&" * 100]
+)
+def test_what_else_stands_in_a_query_changes_nothing(extra: bytes) -> None:
+    assert parse_query(QUERY + extra) == REQUEST
+    assert parse_query(extra[1:] + b"&" + QUERY) == REQUEST
+
+
+@pytest.mark.parametrize("extra", [b"&left", b"&left=", b"&left&x=y", b"&left=5=5"])
+def test_a_second_value_is_refused_whatever_it_looks_like(extra: bytes) -> None:
+    with pytest.raises(FormatError, match="left is given twice"):
+        parse_query(QUERY + extra)
+
+
 @pytest.mark.parametrize("name", [b"info_hash", b"peer_id", b"port", b"left"])
 def test_a_missing_parameter_is_named(name: bytes) -> None:
     with pytest.raises(FormatError, match=name.decode()):
