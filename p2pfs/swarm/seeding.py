@@ -1,9 +1,11 @@
 """Which request to answer next, so that every copy sent counts.
 
-Invariant: of the requests at hand, one for a piece that has not been given to anybody
-else goes first; among the rest, the piece given least often. Several peers that ask one
-seeder for the same piece then get different pieces, and the second copy comes from
-whoever got the first (the effect of BEP 16 without hiding pieces from anyone).
+Invariant: `held(peer)` is the number of pieces that were given to `peer` last and that nobody
+else has announced since. A piece that has not been given to anybody else goes first, among
+the rest the piece given least often: several peers that ask one seeder for the same piece
+then get different pieces, and the second copy comes from whoever got the first (the effect
+of BEP 16 without hiding pieces from anyone). Whoever holds back least is given most: first
+copies go where uplinks are fast.
 """
 
 from __future__ import annotations
@@ -19,11 +21,26 @@ Ready = Callable[[int], bool]
 
 
 class ServeOrder:
-    """Remembers to whom each piece was given last, and how often it was begun."""
+    """Remembers to whom each piece was given last, how often it was begun, and who passed on."""
 
     def __init__(self, piece_count: int) -> None:
         self._given = [0] * piece_count
         self._receiver: list[Hashable | None] = [None] * piece_count
+        self._held_back: set[int] = set()
+        """Pieces that were given to a receiver and announced by nobody else since."""
+        self._held: dict[Hashable | None, int] = {}
+        """How many of these each receiver has."""
+
+    def held(self, peer: Hashable) -> int:
+        """Pieces that `peer` was given last and that nobody else has announced since."""
+        return self._held.get(peer, 0)
+
+    def seen(self, peer: Hashable, piece: int) -> None:
+        """`peer` has `piece`: if somebody else was given it last, that one passed it on."""
+        receiver = self._receiver[piece]
+        if piece in self._held_back and receiver is not peer:
+            self._held_back.remove(piece)
+            self._held[receiver] -= 1
 
     def cost(self, peer: Hashable, piece: int) -> int:
         """0 when answering adds no second copy, else how often the piece was given."""
@@ -45,11 +62,12 @@ class ServeOrder:
         return best, piece
 
     def choose(
-        self, queues: Iterable[tuple[Hashable, UploadQueue]], ready: Ready
+        self, queues: Iterable[tuple[Hashable, UploadQueue]], ready: Ready, *, first: bool = False
     ) -> tuple[Hashable, int] | None:
         """The peer to serve next and the piece, among `queues`; the first of equals.
 
-        Peers whose best piece is not ready are passed over.
+        With `first` the first peer of all, whatever a copy for it costs. Peers whose best
+        piece is not ready are passed over.
         """
         chosen: tuple[Hashable, int] | None = None
         lowest = -1
@@ -59,19 +77,26 @@ class ServeOrder:
             cost, piece = self.best(peer, queue)
             if (chosen is None or cost < lowest) and ready(piece):
                 chosen, lowest = (peer, piece), cost
-                if cost == 0:
+                if cost == 0 or first:
                     break
         return chosen
 
     def gave(self, peer: Hashable, piece: int) -> None:
         """A block of `piece` goes out to `peer`."""
-        if self._receiver[piece] is not peer:
+        before = self._receiver[piece]
+        if before is not peer:
+            if piece in self._held_back:
+                self._held[before] -= 1
             self._receiver[piece] = peer
             self._given[piece] += 1
+            self._held_back.add(piece)
+            self._held[peer] = self._held.get(peer, 0) + 1
 
     def forget(self, peer: Hashable) -> None:
         """The peer is gone, and with it the copies it may not have passed on."""
+        self._held.pop(peer, None)
         for piece, receiver in enumerate(self._receiver):
             if receiver is peer:
                 self._receiver[piece] = None
                 self._given[piece] -= 1
+                self._held_back.discard(piece)

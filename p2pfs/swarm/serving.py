@@ -76,6 +76,11 @@ class Serving:
         if not (may_ask and self._have[piece] and peer.uploads.add(block)):
             session.reject((block,))
 
+    def has(self, peer: Peer, *pieces: int) -> None:
+        """The peer has these pieces more."""
+        for piece in pieces:
+            self._order.seen(peer, piece)
+
     def cancelled(self, peer: Peer, block: BlockRequest) -> None:
         if peer.uploads.cancel(block):
             peer.session.reject((block,))
@@ -90,12 +95,19 @@ class Serving:
     def serve_best(self, peers: Iterable[Peer], ready: Ready) -> tuple[Peer, int] | None:
         """Send the most useful block that any of `peers` asked for: to whom, and its bytes.
 
-        Of equals the peer served longest ago is next: were all first copies given to one,
-        the others would depend on its uplink.
+        A seeder gives first copies before second ones, and to those who passed on what they
+        got: so its copies go where uplinks are fast. Whoever downloads serves all in turn:
+        a request that had to wait for better ones would keep its piece from being asked for
+        elsewhere.
         """
-        turns = self._turns
-        in_turn = sorted(peers, key=lambda peer: turns.get(peer, 0))
-        chosen = self._order.choose(((peer, peer.uploads) for peer in in_turn), ready)
+        turns, held = self._turns, self._order.held
+        seeding = self._have.complete
+        if seeding:
+            in_turn = sorted(peers, key=lambda peer: (held(peer), turns.get(peer, 0)))
+        else:
+            in_turn = sorted(peers, key=lambda peer: turns.get(peer, 0))
+        queues = ((peer, peer.uploads) for peer in in_turn)
+        chosen = self._order.choose(queues, ready, first=not seeding)
         if chosen is None:
             return None
         peer, piece = chosen

@@ -97,6 +97,7 @@ class Transfer:
                 serving.requested(peer, event.block)
             elif isinstance(event, PeerHave):
                 leeching.has(peer, event.piece)
+                serving.has(peer, event.piece)
                 self._close_if_redundant(peer)
             elif isinstance(event, BlockCancelled):
                 serving.cancelled(peer, event.block)
@@ -106,6 +107,7 @@ class Transfer:
                 self._close_if_redundant(peer)
             elif isinstance(event, PeerHaves):
                 leeching.has_more(peer, event.pieces)
+                serving.has(peer, *event.pieces)
                 self._close_if_redundant(peer)
             elif isinstance(event, PeerChoked):
                 leeching.choked(peer, event.lost)

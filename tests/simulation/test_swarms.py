@@ -146,6 +146,22 @@ def test_a_seeder_does_not_make_a_swarm_depend_on_one_slow_uplink():
     assert seeder.uploaded <= 1.5 * swarm.size
 
 
+def test_half_of_the_uplinks_being_slow_costs_hardly_more_than_they_lack(record_property):
+    swarm = Swarm(pieces=256, blocks=4)
+    link = {"up": 50 * MB, "down": 50 * MB}
+    uplinks = [MB / 4] * 4 + [MB] * 4
+    seeder = swarm.seeder(limit=MB, **link)
+    leechers = [swarm.leecher(limit=uplink, **link) for uplink in uplinks]
+
+    swarm.run()
+
+    bound = max(swarm.size / MB, 8 * swarm.size / (MB + sum(uplinks)))
+    over = swarm.finish_time(leechers) / bound
+    record_property("copies", seeder.uploaded / swarm.size)
+    record_property("time over bound", over)
+    assert over <= 1.2
+
+
 def test_what_a_seeder_sends_is_spread_over_pieces_that_nobody_had():
     swarm, seeder, leechers = limited_seeder_and_eight()
 

@@ -103,3 +103,43 @@ def test_forgetting_a_stranger_changes_nothing():
     order.forget(B)
 
     assert order.cost(B, 0) == 1
+
+
+def test_what_a_peer_was_given_counts_as_held_until_somebody_else_has_it():
+    order = given((A, 0), (A, 0), (A, 1), (B, 2))
+
+    order.seen(A, 0)
+    before = order.held(A), order.held(B), order.held(C)
+    order.seen(B, 0)
+    order.seen(C, 0)
+
+    assert before == (2, 1, 0)
+    assert (order.held(A), order.held(B), order.held(C)) == (1, 1, 0)
+
+
+def test_a_piece_that_is_given_to_another_is_held_by_that_one():
+    order = given((A, 0), (B, 0))
+
+    assert (order.held(A), order.held(B)) == (0, 1)
+
+    order.seen(C, 0)
+    order.gave(A, 0)
+
+    assert (order.held(A), order.held(B)) == (1, 0)
+
+
+def test_a_peer_that_left_holds_nothing_and_its_return_begins_anew():
+    order = given((A, 0), (A, 1))
+
+    order.forget(A)
+    order.seen(B, 0)
+    order.gave(A, 1)
+
+    assert order.held(A) == 1
+
+
+def test_served_first_means_whatever_the_copy_costs():
+    order = given((B, 0))
+
+    assert order.choose([(A, asks(0)), (C, asks(1))], in_memory) == (C, 1)
+    assert order.choose([(A, asks(0)), (C, asks(1))], in_memory, first=True) == (A, 0)
