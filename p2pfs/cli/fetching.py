@@ -207,7 +207,7 @@ class MagnetDownloads:
             ) from error
 
     async def _start(self, client: Client, magnet: Magnet, metainfo: Metainfo) -> Torrent:
-        from p2pfs.formats.magnet import selected_paths
+        from p2pfs.formats.magnet import selected_files
 
         return await start_download(
             self._screen,
@@ -216,7 +216,7 @@ class MagnetDownloads:
             self._how.output,
             self._how.as_json,
             trackers=self._how.trackers,
-            files=self._how.files or selected_paths(magnet, metainfo),
+            files=self._how.files or selected_files(magnet, metainfo),
             sequential=self._how.sequential,
             bar=False,
         )

@@ -215,7 +215,7 @@ async def start_download(
     as_json: bool,
     *,
     trackers: Sequence[str],
-    files: Sequence[str] = (),
+    files: Sequence[str | int] = (),
     sequential: bool = False,
     bar: bool = True,
 ) -> Torrent:

@@ -1,4 +1,4 @@
-"""Which files of a torrent somebody wants, as people write it.
+"""Which files of a torrent somebody wants, as people write it or by their indices.
 
 Invariant: a choice that exists holds at least one file, every word in it stands for one, and
 padding is never in it.
@@ -27,17 +27,23 @@ def numbered_files(metainfo: Metainfo) -> Iterator[tuple[int, int]]:
             yield shown, index
 
 
-def choose_files(metainfo: Metainfo, words: Iterable[str]) -> frozenset[int]:
+def choose_files(metainfo: Metainfo, words: Iterable[str | int]) -> frozenset[int]:
     """The indices of the files that `words` stand for.
 
     A word is the path of a file or folder in the torrent, a pattern for one (`*.jpg`,
-    `disc?/*`), or numbers as `p2pfs show` prints them (`3`, `3-9`, `1,4,7-9`). Raises
-    `UsageError` for a word that stands for no file.
+    `disc?/*`), or numbers as `p2pfs show` prints them (`3`, `3-9`, `1,4,7-9`); each is
+    compared with every file. An int is an index in `metainfo.files` itself, at no cost.
+    Raises `UsageError` for what stands for no file.
     """
     numbers = dict(numbered_files(metainfo))
     paths = {index: "/".join(metainfo.files[index].path) for index in numbers.values()}
     chosen: set[int] = set()
     for word in words:
+        if isinstance(word, int):
+            if word not in paths:
+                raise UsageError(f"{metainfo.name} has no file with the index {word}")
+            chosen.add(word)
+            continue
         found = _named(word, paths)
         if not found:
             found = _numbered(word, numbers) or set()

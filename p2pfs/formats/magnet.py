@@ -29,7 +29,7 @@ __all__ = [
     "merged",
     "parse",
     "parse_peer",
-    "selected_paths",
+    "selected_files",
 ]
 
 MAX_LENGTH: Final = 64 * 1024
@@ -74,10 +74,6 @@ class Magnet:
     def shown(self) -> str:
         """What it is called until the metadata is there; text from outside."""
         return self.name or str(self.torrent_id)
-
-    def selects(self, number: int) -> bool:
-        """Whether the link asks for file `number` of the torrent."""
-        return not self.selected or any(a <= number <= b for a, b in self.selected)
 
 
 def is_magnet(text: str) -> bool:
@@ -193,24 +189,26 @@ def merged(magnets: Iterable[Magnet]) -> list[Magnet]:
     return list(found.values())
 
 
-def selected_paths(magnet: Magnet, metainfo: Metainfo) -> tuple[str, ...]:
-    """The paths of the files that the link selects (BEP 53); none when it wants all of them.
+def selected_files(magnet: Magnet, metainfo: Metainfo) -> tuple[int, ...]:
+    """The indices in `metainfo.files` that the link selects (BEP 53); none when it wants all.
 
     Raises `UsageError` when the torrent has none of them.
     """
     if not magnet.selected:
         return ()
-    paths = tuple(
-        "/".join(entry.path)
-        for number, entry in enumerate(metainfo.files)
-        if magnet.selects(number) and not entry.padding
+    files = metainfo.files
+    chosen = tuple(
+        index
+        for first, last in _merged_runs(magnet.selected)
+        for index in range(first, min(last + 1, len(files)))
+        if not files[index].padding
     )
-    if not paths:
+    if not chosen:
         raise UsageError(
-            f"the magnet link selects none of the {len(metainfo.files)} files of {metainfo.name}: "
+            f"the magnet link selects none of the {len(files)} files of {metainfo.name}: "
             "they are counted from 0"
         )
-    return paths
+    return chosen
 
 
 def parse_peer(text: str) -> tuple[str, int]:

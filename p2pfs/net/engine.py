@@ -216,12 +216,12 @@ class Client:
         trackers: Sequence[str] = (),
         progress: Checked | None = None,
         on_tracker_return: TrackerReturned | None = None,
-        files: Sequence[str] = (),
+        files: Sequence[str | int] = (),
         sequential: bool = False,
     ) -> Torrent:
         """Download into `output_dir`, resuming what is there; `Torrent.wait` tells the end.
 
-        `files` chooses some of its files, by patterns or numbers (`file_choice.choose_files`);
+        `files` chooses some of its files, by patterns, numbers or indices (`choose_files`);
         `sequential`: in the order of the content, not the rarest piece first. `progress` is
         told how far the check of what is there is; this and `on_tracker_return` as for
         `seed`. Raises `StorageError`, `UsageError`.
@@ -273,7 +273,7 @@ class Client:
         *,
         trackers: Sequence[str] = (),
         progress: Checked | None = None,
-        files: Sequence[str] = (),
+        files: Sequence[str | int] = (),
         sequential: bool = False,
     ) -> Torrent:
         """Fetch the metadata from peers, however long that takes, and download what it says.
@@ -282,7 +282,7 @@ class Client:
         `download`. Raises what that raises, `MetainfoError` and `BencodeError` for metadata
         that nobody can use.
         """
-        from p2pfs.formats.magnet import selected_paths
+        from p2pfs.formats.magnet import selected_files
 
         fetch = self.fetch_metadata(magnet, trackers=trackers)
         try:
@@ -292,7 +292,7 @@ class Client:
                 output_dir,
                 trackers=trackers,
                 progress=progress,
-                files=files or selected_paths(magnet, metainfo),
+                files=files or selected_files(magnet, metainfo),
                 sequential=sequential,
             )
         finally:

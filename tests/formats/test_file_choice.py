@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from p2pfs.errors import UsageError
 from p2pfs.formats.file_choice import choose_files, numbered_files
+from p2pfs.formats.magnet import Magnet, selected_files
 from p2pfs.formats.metainfo import FileEntry, build
+from tests.support.metainfo import described
 
 
 @pytest.fixture
@@ -32,6 +36,8 @@ def album():
         (["1,4", "cover.jpg"], {0, 3 + 1}),
         (["7"], {5}),
         (["*"], {0, 2, 3, 4, 5}),
+        ([0, 2], {0, 2}),
+        ([5, "disc1"], {0, 2, 5}),
     ],
 )
 def test_files_are_chosen_by_path_pattern_and_number(album, words, chosen):
@@ -42,6 +48,20 @@ def test_files_are_chosen_by_path_pattern_and_number(album, words, chosen):
 def test_a_word_that_stands_for_no_file_is_refused(album, word):
     with pytest.raises(UsageError, match="no file"):
         choose_files(album, [word])
+
+
+@pytest.mark.parametrize("index", [-1, 1, 6])
+def test_an_index_that_is_no_file_or_padding_is_refused(album, index):
+    with pytest.raises(UsageError, match="no file"):
+        choose_files(album, [0, index])
+
+
+def test_most_of_very_many_files_are_chosen_by_what_a_link_selects():
+    many = tuple(FileEntry((f"{number // 1000}", f"{number}"), 5) for number in range(200_000))
+    metainfo = replace(described("album/x"), files=many)
+    link = Magnet(metainfo.torrent_id, selected=((0, len(many) - 2),))
+
+    assert choose_files(metainfo, selected_files(link, metainfo)) == set(range(len(many) - 1))
 
 
 def test_numbers_leave_padding_out(album):

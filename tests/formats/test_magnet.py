@@ -94,23 +94,34 @@ def test_files_are_selected_by_number_and_by_run():
     found = read("so=0,2,4-6,5-8", "so=7")
 
     assert found.selected == ((0, 0), (2, 2), (4, 8))
-    assert [number for number in range(12) if found.selects(number)] == [0, 2, 4, 5, 6, 7, 8]
-    assert read().selects(12345)
+    assert read().selected == ()
 
 
-def test_selected_files_are_paths_of_the_torrent_without_padding():
+def test_selected_files_are_those_of_the_torrent_without_padding():
     entries = [FileEntry(("a",), 5), FileEntry((".pad", "3"), 3, padding=True)]
     entries += [FileEntry(("deep", "b"), 5), FileEntry(("c",), 5)]
     metainfo = replace(described("album/x"), files=tuple(entries))
 
-    def chosen(*so: str) -> tuple[str, ...]:
-        return magnet.selected_paths(read(*so), metainfo)
+    def chosen(*so: str) -> tuple[int, ...]:
+        return magnet.selected_files(read(*so), metainfo)
 
     assert chosen() == ()
-    assert chosen("so=0-2,99") == ("a", "deep/b")
+    assert chosen("so=0-2,99") == (0, 2)
+    assert chosen("so=3,0") == (0, 3)
     for nothing in ("so=1", "so=4-9"):
         with pytest.raises(UsageError, match="selects none of the 4 files of album"):
             chosen(nothing)
+
+
+def test_a_selection_is_read_once_however_many_files_and_runs_there_are():
+    many = [FileEntry(("x",), 5)] * 1_000_000  # times the runs is more than could be compared
+    metainfo = replace(described("album/x"), files=tuple(many))
+    numbers = [str(number) for number in range(0, 20_000, 2)]
+    runs = [",".join(numbers[at : at + 900]) for at in range(0, len(numbers), 900)]
+
+    chosen = magnet.selected_files(read(*(f"so={run}" for run in runs)), metainfo)
+
+    assert chosen == tuple(range(0, 20_000, 2))
 
 
 # -- what is refused
