@@ -34,8 +34,8 @@ data: .venv/.run  ## make the sample files; with PEERS=16 FILES=10 SIZE=1M the f
 		$(if $(PEERS),--peers '$(PEERS)') $(if $(FILES),--files '$(FILES)') $(if $(SIZE),--size '$(SIZE)'),\
 		seeds)
 
-bench: .venv/.dev  ## transfer speed against libtorrent
-	$(BIN)/python scripts/bench_transfer.py $(ARGS)
+bench: .venv/.dev  ## speed beside libtorrent, opentracker and others, as one table
+	$(BIN)/python scripts/bench $(ARGS)
 
 test-peers: .venv/.run  ## how downloads get faster with more nodes: a table and a plot
 	@bash scripts/test-peers.sh $(ARGS)
