@@ -136,6 +136,12 @@ class Leeching:
         self.picker.released(source, blocks)
         self._refill = True
 
+    def _take_back(self, peer: Peer) -> None:
+        """Take every request to `peer` back."""
+        blocks = tuple(peer.session.outstanding)
+        self.release(peer, blocks)
+        peer.session.cancel(blocks)
+
     def is_suspect(self, source: Source) -> bool:
         """Whether it took part in a piece that failed its hash, and nobody is proved guilty yet."""
         return source in self._suspects
@@ -208,7 +214,7 @@ class Leeching:
                 self.release(peer, late)
                 peer.session.cancel(late[1:])  # the first is left to it, to prove itself with
             elif peer.pipeline.snubbed and now - peer.session.last_block_at >= GIVE_UP_AFTER:
-                peer.session.cancel(tuple(outstanding))  # it may have dropped that: ask afresh
+                self._take_back(peer)  # it may have dropped that: ask afresh
             self.top_up(peer, now)
         self.refill(now)
 
@@ -295,9 +301,7 @@ class Leeching:
         """Take back every request; what was stored so far stays."""
         self.suspended = True
         for peer in self._peers:
-            blocks = tuple(peer.session.outstanding)
-            peer.session.cancel(blocks)
-            self.release(peer, blocks)
+            self._take_back(peer)
 
     def resume(self) -> None:
         self.suspended = False

@@ -11,7 +11,7 @@ from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
 from p2pfs.swarm.effects import Close, Completed, Forget, Store, Verify
 from p2pfs.swarm.events import BlockArrived, PeerBitfield, PeerChoked, PeerHave
-from p2pfs.swarm.leeching import Leeching
+from p2pfs.swarm.leeching import GIVE_UP_AFTER, Leeching
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.picker import STALE_AFTER, PieceState
 from p2pfs.swarm.pipeline import SNUB_AFTER
@@ -279,6 +279,18 @@ def test_a_snubbed_peer_that_delivers_again_is_asked_again():
 
     assert not stalls.pipeline.snubbed
     assert stalls.session.owed == stalls.pipeline.depth > 1
+
+
+def test_whoever_is_silent_for_minutes_and_alone_gives_everything_once_it_goes_on():
+    download = Download(pieces=2)
+    alone = download.peer("**")
+    download.passes(SNUB_AFTER + 5 * GIVE_UP_AFTER)
+    assert len(owed(alone)) == 1
+
+    while blocks := owed(alone):
+        download.delivers(alone, *blocks)
+
+    assert [download.picker.state(piece) for piece in range(2)] == [PieceState.CHECKING] * 2
 
 
 def test_a_piece_kept_for_a_peer_that_stalls_is_finished_by_another():
