@@ -110,7 +110,7 @@ class Dialler:
     async def _dial_one(self, address: Address) -> None:
         try:
             await self._connect(address)
-        except (OSError, P2pfsError, TimeoutError) as error:
+        except (OSError, P2pfsError, ValueError) as error:  # the last for what cannot be a name
             log.info("cannot connect to %s: %s", label(address), error)
             self.lost(address, failed=True)
 

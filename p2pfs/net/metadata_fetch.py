@@ -143,7 +143,7 @@ class MetadataFetch:
             return True
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:
             self._tried.unreached((host, port), _reason(error))
             self._tried.heard_of((host, port), hearsay=False)
             return False
@@ -154,7 +154,7 @@ class MetadataFetch:
     async def _connect(self, address: Address) -> None:
         try:
             await self._client.dial(address, self.exchange)
-        except (OSError, P2pfsError) as error:
+        except (OSError, P2pfsError, ValueError) as error:
             self._tried.unreached(address, _reason(error))
             raise
 

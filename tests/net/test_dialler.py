@@ -13,6 +13,7 @@ from p2pfs.errors import NetworkError
 from p2pfs.formats.announce_http import PeerAddress
 from p2pfs.net.dialler import HALF_OPEN, MAX_NAMES, WANT_CONNECTED, Dialler
 from p2pfs.swarm.peer_book import Address
+from tests.support.swarm import Sample, Swarm
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -111,6 +112,18 @@ async def test_who_cannot_be_reached_is_tried_again_later(made) -> None:
 
     assert 3 < dialler.pause < 7
     assert owner.woken == 2
+
+
+@pytest.mark.loops("uvloop", "asyncio")
+async def test_what_cannot_be_a_name_is_somebody_who_cannot_be_reached(
+    swarm: Swarm, sample: Sample
+) -> None:
+    _, torrent = await swarm.download(sample)
+
+    torrent.add_peers([("a..b", 1), ("x" * 70 + ".org", 1), ("a\0b", 1)])
+
+    await until(lambda: 3 < torrent._peers.dialler.pause < 7)
+    assert len(torrent._peers.dialler.book) == 3
 
 
 async def test_who_is_connected_another_way_counts_as_connected(made) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from p2pfs.errors import FormatError, NetworkError, UsageError
 from p2pfs.formats import bencode, extension, ut_metadata, wire
-from p2pfs.formats.announce_http import AnnounceReply, AnnounceRequest, Event
+from p2pfs.formats.announce_http import AnnounceReply, AnnounceRequest, Event, PeerAddress
 from p2pfs.formats.extension import UT_METADATA, ExtendedHandshake
 from p2pfs.formats.magnet import Magnet
 from p2pfs.formats.metainfo import Metainfo, parse_info
@@ -509,6 +509,18 @@ async def test_nobody_who_has_it_is_explained(others: Others, swarm: Swarm, samp
     await others.dial(client, sample.info_hash, b"", MAX_METADATA * 3)
     await until(lambda: "peers speak of 30 MB" in fetch.progress().tried)
     assert "1 peer met" in fetch.progress().tried
+
+
+@both_loops
+async def test_what_cannot_be_a_name_is_explained(swarm: Swarm, sample: Sample) -> None:
+    client = await swarm.client()
+    fetch = client.fetch_metadata(Magnet(sample.metainfo.torrent_id, peers=(("a..b", 1),)))
+
+    fetch.add_peers([("x" * 70 + ".org", 1)])
+    fetch.found_peers([PeerAddress("c..d", 1)])
+
+    for name in ("a..b:1: ", "x" * 70 + ".org:1: ", "c..d:1: "):
+        await until(lambda: name in fetch.progress().tried)  # noqa: B023
 
 
 # -- what we give
