@@ -42,7 +42,14 @@ class Acceptor:
         for listener in self._listeners:
             self._watch(listener)
         self._datagrams = _refuse_utp(self._listeners)
-        self._starting = self._loop.create_task(self._datagrams.start())
+        self._starting = self._loop.create_task(self._start_refusing())
+
+    async def _start_refusing(self) -> None:
+        try:
+            await self._datagrams.start()
+        except OSError as error:
+            log.info("uTP is not refused: %s", error.strerror or error)
+            await self._datagrams.close()
 
     def _watch(self, listener: socket.socket) -> None:
         self._pauses.pop(listener, None)

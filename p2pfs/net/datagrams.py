@@ -39,7 +39,7 @@ class DatagramServer:
         self._transports: list[asyncio.DatagramTransport] = []
 
     async def start(self) -> None:
-        """Datagrams are answered once this returns."""
+        """Datagrams are answered once this returns. Raises `OSError`; `close` it then, too."""
         loop = asyncio.get_running_loop()
         while self._sockets:
             sock = self._sockets.pop()
@@ -53,6 +53,9 @@ class DatagramServer:
                     lambda: _Protocol(self._answer), sock=sock
                 )
                 self._transports.append(transport)
+            except OSError:
+                sock.close()
+                raise
 
     async def close(self) -> None:
         """Stop listening."""

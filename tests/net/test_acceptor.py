@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from p2pfs.formats import utp
 from p2pfs.net import acceptor as acceptor_module
+from p2pfs.net import datagrams
 from p2pfs.net.acceptor import Acceptor
 from p2pfs.net.engine import Client
 from p2pfs.net.listener import bind_beside
@@ -164,6 +166,22 @@ async def test_connections_are_taken_although_another_has_the_udp_port() -> None
     await door.close()
     for sock in (peer, *others):
         sock.close()
+
+
+async def test_a_system_that_does_not_take_the_udp_socket_costs_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The option that is set on the socket is one that no system knows."""
+    unknown = datagrams._Note(socket.SOL_SOCKET, 9999, 9999, slice(4), b"", b"")
+    monkeypatch.setattr(datagrams, "_note_of", lambda _: unknown)
+    caplog.set_level(logging.INFO)
+    async with Client(bind=LOCAL) as client:
+        await until(lambda: "uTP is not refused: Protocol not available" in caplog.text)
+
+        with socket.create_connection((LOCAL, client.port)):
+            await until(lambda: client._connections._open)
+
+    assert not client._connections._open
 
 
 @pytest.mark.parametrize("turns", range(5))
