@@ -1,0 +1,112 @@
+"""`scripts/bench`: its table, what it keeps, and a quick run of it with real processes."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "scripts" / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a module of the benchmark, which is a program with modules beside it."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    before = set(sys.modules)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield load
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCH)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "verdict"),
+    [
+        ("1", 1.69, "missed"),
+        ("1", 1.7, "reached"),
+        ("1", 2.2, "aim"),
+        ("6", 1.26, "missed"),
+        ("6", 1.25, "reached"),
+        ("6", 1.0, "aim"),
+        ("16b", 0.8, "reached"),
+    ],
+)
+def test_a_figure_reaches_what_was_asked_for_or_misses_it(
+    bench: Any, key: str, value: float, verdict: str
+) -> None:
+    assert bench("targets").target(key).verdict(value) == verdict
+
+
+def test_a_ratio_is_the_median_of_the_pairs(bench: Any) -> None:
+    found = bench("results").ratios("1", [10, 30, 20], [10, 10, 10], "MB/s")
+
+    assert found.value == 2.0
+    assert found.spread == (1.0, 3.0)
+    assert found.verdict == "reached"
+
+
+def test_results_of_several_goes_are_kept_together(bench: Any, tmp_path: Path) -> None:
+    results = bench("results")
+    kept = tmp_path / "new" / "bench.json"
+
+    results.save(kept, [results.Result("1", [1.0]), results.Result("2", [1.0])])
+    results.save(kept, [results.Result("2", [3.0], [6.0], [2.0], "MB/s", "a note")])
+
+    found = results.load(kept)
+    assert {key: one.value for key, one in found.items()} == {"1": 1.0, "2": 3.0}
+    assert found["2"].note == "a note"
+
+
+def test_the_table_has_every_row_and_says_which_were_not_run(bench: Any) -> None:
+    results, targets = bench("results"), bench("targets")
+
+    shown = bench("report").table({"6": results.Result("6", [1.1], [1.1], [2.0], "x the bound")})
+
+    lines = shown.splitlines()
+    assert len(lines) == 1 + len(targets.TARGETS)
+    by_key = {line.split()[0]: line for line in lines}
+    assert by_key["6"].endswith("reached")
+    assert by_key["1"].endswith("not run")
+
+
+def test_no_swarm_is_faster_than_what_leaves_the_seeder_and_all_uplinks(
+    bench: Any, tmp_path: Path
+) -> None:
+    bound = bench("swarms").bound
+    content = bench("contest").Content(tmp_path / "a", tmp_path / "a.torrent", 8_000_000)
+
+    assert bound(content, 4_000_000, [4_000_000] * 8) == 2.0
+    assert bound(content, 4_000_000, [1_000_000] * 8) == pytest.approx(64 / 12)
+
+
+def test_a_quick_run_measures_and_shows(tmp_path: Path) -> None:
+    pytest.importorskip("libtorrent")
+    done = subprocess.run(
+        [sys.executable, BENCH, "--quick", "--out", tmp_path, "--dir", tmp_path, "1"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line}
+    assert all("not run" not in rows[key] for key in ("1", "4"))
+    assert "not run" in rows["6"]
+    assert (tmp_path / "bench-quick.json").exists()
+
+
+def test_an_unknown_row_is_an_error_that_names_the_rows() -> None:
+    done = subprocess.run([sys.executable, BENCH, "99"], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 2
+    assert "there is no row 99; there are 1, 2, 3" in done.stderr
