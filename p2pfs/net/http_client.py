@@ -169,12 +169,10 @@ class HttpClient:
 
         `everywhere` goes to every address on the way, `headers` to the first one alone.
         """
-        from yarl import URL
-
         own = {"User-Agent": _user_agent(), "Accept-Encoding": encoding, **everywhere}
         sent = {**own, **headers}
         local = self._local
-        target = URL(url, encoded=True)
+        target = _url(url)
         for hop in range(MAX_REDIRECTS + 1):
             try:
                 addresses = await self._resolve(target, trusted=trusted, local=local)
@@ -199,13 +197,7 @@ class HttpClient:
 
     async def addresses(self, url: str, *, trusted: bool) -> list[tuple[str, int]]:
         """Where `url` would be asked: hosts, each with its family. Raises `NetworkError`."""
-        from yarl import URL
-
-        try:
-            target = URL(url, encoded=True)
-        except ValueError as error:
-            raise NetworkError(reason_for(error)) from error
-        return await self._resolve(target, trusted=trusted, local=self._local)
+        return await self._resolve(_url(url), trusted=trusted, local=self._local)
 
     async def _resolve(self, target: URL, *, trusted: bool, local: bool) -> list[tuple[str, int]]:
         """The addresses that `target` may be asked at, each with its family."""
@@ -293,12 +285,22 @@ def _connector(addresses: Sequence[tuple[str, int]], keep: bool) -> aiohttp.TCPC
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
-def _redirected(source: URL, location: str | None) -> URL:
+def _url(text: str) -> URL:
+    """`text` as a URL with a host that can be asked for; raises `NetworkError`."""
     from yarl import URL
 
+    try:
+        url = URL(text, encoded=True)
+        _ = url.raw_host, url.port  # looked at only when they are asked for
+    except ValueError as error:
+        raise NetworkError(f"not a URL that can be asked: {printable(str(error))}") from error
+    return url
+
+
+def _redirected(source: URL, location: str | None) -> URL:
     if not location:
         raise NetworkError("a redirect that does not say where to")
-    target = source.join(URL(location, encoded=True))
+    target = source.join(_url(location))
     if source.scheme == "https" and target.scheme != "https":
         raise NetworkError("a redirect from https to plain http is not followed")
     return target
