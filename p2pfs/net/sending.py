@@ -56,6 +56,7 @@ class Sender:
         self._up_limit = up_limit
         self._loop = asyncio.get_running_loop()
         self._pushing = False
+        self._metadata_ahead = 0  # bytes; bounded by what one turn takes
 
     def push_soon(self) -> None:
         """Send what there is, in a later step of the event loop."""
@@ -105,11 +106,26 @@ class Sender:
     def serve_one(self) -> int:
         """Answer the most useful request at hand; its bytes, 0 when there is none to answer.
 
-        Metadata comes first: without it a peer can ask for nothing, and it is little.
+        Metadata, without which a peer can ask for nothing, takes turns with blocks, as many
+        bytes each while both are asked for: who wants much of it keeps nobody from those.
         """
-        for peer, connection in self._connections.items():
-            if length := self._serve_metadata(peer, connection):
+        if self._metadata_ahead <= 0:
+            if length := self._serve_one_of_metadata():
+                self._metadata_ahead += length
                 return length
+            return self._serve_one_block()
+        if length := self._serve_one_block():
+            self._metadata_ahead -= length
+            return length
+        return self._serve_one_of_metadata()
+
+    def _serve_one_of_metadata(self) -> int:
+        for peer in self._metadata.waiting:
+            if length := self._serve_metadata(peer, self._connections[peer]):
+                return length
+        return 0
+
+    def _serve_one_block(self) -> int:
         ready = [
             peer
             for peer, connection in self._connections.items()

@@ -13,6 +13,8 @@ from p2pfs.formats.ut_metadata import PIECE_LENGTH, Data, Reject
 from p2pfs.swarm.bare_session import BareSession
 from p2pfs.swarm.metadata_serving import (
     AGAIN_AFTER,
+    HOST_COPIES,
+    MAX_HOSTS,
     MAX_QUEUED,
     MAX_REJECTED,
     MetadataServing,
@@ -28,11 +30,11 @@ def peer() -> Peer:
     return someone()
 
 
-def someone(*names: bytes) -> Peer:
+def someone(*names: bytes, host: str = "10.0.0.1") -> Peer:
     session = BareSession(0.0, extended=True)
     handshake = ExtendedHandshake(messages=dict.fromkeys(names or (UT_METADATA,), 9))
     session.receive_data(wire.encode_extended(0, extension.encode(handshake)), 0.0)
-    return Peer(session, ("10.0.0.1", 1), b"x" * 20, 0.0)
+    return Peer(session, (host, 1), b"x" * 20, 0.0)
 
 
 def told(peer: Peer) -> list[ut_metadata.Message | None]:
@@ -149,3 +151,61 @@ def test_whoever_left_is_forgotten(peer):
     assert serving.serve(peer) == 0
     ask(serving, peer, 0)
     assert serving.serve(peer) == PIECE_LENGTH
+
+
+def test_whoever_comes_back_again_and_again_has_what_its_address_may_have():
+    serving, given = MetadataServing(METADATA), 0
+    for _ in range(HOST_COPIES):
+        again = someone()
+        ask(serving, again, 0, 1, 2, 0, 1, 2)
+        given += serve_all(serving, again)
+        serving.left(again)
+    elsewhere, later = someone(host="10.0.0.2"), someone()
+    ask(serving, elsewhere, 0)
+    ask(serving, later, 0, 1, 2, 0, now=AGAIN_AFTER)
+
+    assert given == HOST_COPIES * len(METADATA)
+    assert serving.serve(elsewhere) == PIECE_LENGTH
+    assert serve_all(serving, later) == len(METADATA)
+
+
+def test_a_network_of_one_subscriber_counts_as_one_address():
+    serving, given = MetadataServing(METADATA), 0
+    for number in range(HOST_COPIES):
+        again = someone(host=f"2001:db8::{number:x}")
+        ask(serving, again, 0, 1, 2, 0, 1, 2)
+        given += serve_all(serving, again)
+
+    assert given == HOST_COPIES * len(METADATA)
+
+
+def test_what_was_asked_for_and_not_given_is_not_counted_for_the_address():
+    serving = MetadataServing(METADATA)
+    for _ in range(2 * HOST_COPIES):
+        gone = someone()
+        ask(serving, gone, 0, 1, 2, 0, 1, 2)
+        assert told(gone) == []
+        serving.left(gone)
+
+
+def test_it_is_bounded_how_many_addresses_are_remembered_and_for_how_long():
+    serving = MetadataServing(METADATA)
+    for number in range(MAX_HOSTS + 10):
+        ask(serving, someone(host=f"10.1.{number >> 8}.{number & 255}"), 0)
+    assert len(serving._hosts) == MAX_HOSTS
+
+    for _ in range(2):
+        ask(serving, someone(), 0, now=HOST_COPIES * AGAIN_AFTER)
+    assert len(serving._hosts) == 1
+
+
+def test_who_was_served_longest_ago_is_next():
+    serving, greedy, modest = MetadataServing(METADATA), someone(), someone()
+    ask(serving, greedy, 0, 1, 2)
+    ask(serving, modest, 0)
+    assert serving.waiting == [greedy, modest]
+
+    serving.serve(greedy)
+    assert serving.waiting == [modest, greedy]
+    serving.serve(modest)
+    assert serving.waiting == [greedy]
