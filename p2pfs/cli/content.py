@@ -17,6 +17,7 @@ from p2pfs.errors import MetainfoError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from p2pfs.formats.metainfo import Metainfo
+    from p2pfs.geometry import TorrentId
     from p2pfs.storage.creating import HashedTree
 
 __all__ = [
@@ -74,7 +75,8 @@ def find_shared(words: Sequence[str]) -> list[Shared]:
     """The content that the words of `-f` stand for; without any, everything in `seeds/`.
 
     A .torrent goes with the content of its name: another `-f`, or what lies in `seeds/`,
-    beside it, here, or in `output/`. Raises `StorageError` when there is nothing to share.
+    beside it, here, or in `output/`; several that describe one content are shared each.
+    Raises `StorageError` when there is nothing to share, and what `read_torrent` raises.
     """
     if not words:
         everything = [Shared(path) for path in sorted(_listed(SEEDS)) if _visible(path)]
@@ -84,13 +86,16 @@ def find_shared(words: Sequence[str]) -> list[Shared]:
             )
         return everything
     plain = [_content(word) for word in words if not is_torrent_file(word)]
-    shared: dict[Path, Shared] = {path: Shared(path) for path in plain}
+    described: dict[tuple[Path, TorrentId], Shared] = {}
     for word in words:
         if is_torrent_file(word):
             torrent = Path(word)
-            path = _content_of(torrent, plain)
-            shared[path] = Shared(path, torrent)
-    return list(shared.values())
+            metainfo = read_torrent(torrent)
+            path = _content_of(torrent, metainfo, plain)
+            described[path, metainfo.torrent_id] = Shared(path, torrent)
+    by_torrent = {path for path, _ in described}
+    alone = dict.fromkeys(path for path in plain if path not in by_torrent)
+    return [*map(Shared, alone), *described.values()]
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -118,10 +123,9 @@ def _content(word: str) -> Path:
     )
 
 
-def _content_of(torrent: Path, given: Sequence[Path]) -> Path:
+def _content_of(torrent: Path, metainfo: Metainfo, given: Sequence[Path]) -> Path:
     from p2pfs.formats.paths import disk_name
 
-    metainfo = read_torrent(torrent)
     name = disk_name(metainfo.name)
     for path in given:
         if path.name in (name, metainfo.name):

@@ -200,6 +200,20 @@ def test_a_torrent_file_serves_both_ends_without_a_catalogue(swarm: Any, content
     assert (swarm.folder / "output" / NAME).read_bytes() == content
 
 
+def test_two_torrents_of_one_content_are_both_seeded(swarm: Any, content: bytes) -> None:
+    swarm.tracker()
+    for file, *options in (
+        ("p.torrent", "--private", "-l", "32KiB"),
+        ("np.torrent", "-l", "64KiB"),
+    ):
+        assert swarm.run("make-torrent", f"seeds/{NAME}", "-o", file, *options).wait() == 0
+    seeder = swarm.seed("-f", "p.torrent", "-f", "np.torrent", "-f", "p.torrent")
+    assert seeder.event("ready")["torrents"] == "seeding 2 torrents"
+    for file in ("p.torrent", "np.torrent"):
+        assert swarm.run("download", file, "-o", file[:-8], *swarm.where()).wait() == 0
+        assert (swarm.folder / file[:-8] / NAME).read_bytes() == content
+
+
 def test_content_that_differs_from_its_torrent_is_not_offered(swarm: Any, content: bytes) -> None:
     swarm.tracker()
     assert swarm.run("make-torrent", f"seeds/{NAME}", "-o", "x.torrent").wait() == 0
