@@ -122,6 +122,12 @@ class Leeching:
     def choked(self, peer: Peer, lost: Sequence[BlockRequest]) -> None:
         self.release(peer, lost)
 
+    def unchoked(self, peer: Peer) -> None:
+        """`peer` serves us again: what it was late with is as free for it as the rest."""
+        if peer.pipeline.snubbed:
+            peer.pipeline.snubbed = False
+            self._take_back(peer)
+
     def refused(self, peer: Peer, block: BlockRequest, now: float) -> None:
         """`peer` rejected a request: others are asked at once, and it a little later."""
         self.release(peer, (block,))

@@ -81,7 +81,7 @@ class Session:
         self.peer_choking = True
         self.peer_interested = False
         self.outstanding: dict[BlockRequest, float] = {}
-        """Requests sent and not yet answered, and when each was sent."""
+        """Requests sent and not yet answered, and when each was wanted last."""
         self.owed = 0
         """Blocks of 16 KiB in `outstanding`."""
         self.allowed: set[int] = set()
@@ -396,14 +396,21 @@ class Session:
             self._out.append(wire.INTERESTED if interested else wire.NOT_INTERESTED)
 
     def request(self, blocks: Iterable[BlockRequest], now: float) -> None:
-        """Ask for `blocks`: outstanding until each arrives, is cancelled or choked."""
-        blocks = list(blocks)
-        if not self.outstanding:
+        """Ask for `blocks`: outstanding until each arrives, is cancelled or choked.
+
+        Those that are outstanding already stay so: one request has one answer.
+        """
+        outstanding = self.outstanding
+        before = len(outstanding)
+        if not before:
             self.last_block_at = now  # a peer is only late once it owes something
-        for block in blocks:
-            self.outstanding[block] = now
-            self.owed += blocks_in(block)
-        self._out.append(wire.encode_requests(blocks))
+        blocks = list(blocks)
+        outstanding.update(dict.fromkeys(blocks, now))
+        if len(outstanding) < before + len(blocks):
+            blocks = list(outstanding)[before:]  # new keys are at the end
+        if blocks:
+            self.owed += sum(map(blocks_in, blocks))
+            self._out.append(wire.encode_requests(blocks))
 
     def cancel(self, blocks: Iterable[BlockRequest]) -> None:
         """Take requests back."""

@@ -129,7 +129,7 @@ class Transfer:
                 leeching.effects.append(Close(peer, event.reason))
             else:
                 assert isinstance(event, PeerUnchoked)
-                peer.pipeline.snubbed = False
+                leeching.unchoked(peer)
         serving.tick(now, seeding=self.finished)
         leeching.top_up(peer, now)
         leeching.refill(now)

@@ -223,6 +223,16 @@ def test_what_is_outstanding_is_counted_in_blocks(pair):
     assert pair.one.owed == 1
 
 
+def test_a_request_that_is_made_again_before_its_answer_is_sent_and_counted_once(pair):
+    pair.one.request([FIRST], 0.0)
+    pair.one.request([SECOND, FIRST, LAST], 1.0)
+    pair.one.request([LAST, FIRST], 2.0)
+
+    asked = [FIRST, SECOND, LAST]
+    assert (list(pair.one.outstanding), pair.one.owed) == (asked, 3)
+    assert pair.pass_on(pair.one) == [BlockRequested(block) for block in asked]
+
+
 def test_a_choke_takes_back_every_request(pair):
     pair.one.request([FIRST, SECOND], 0.0)
     pair.two.choke()

@@ -10,9 +10,10 @@ import pytest
 from p2pfs.formats import extension, wire
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.extension import ExtendedHandshake
-from p2pfs.geometry import BLOCK_LENGTH, Geometry
+from p2pfs.geometry import BLOCK_LENGTH, Geometry, blocks_in
 from p2pfs.swarm.effects import Close, Completed, Effect, Forget, Heard, Learned, Store, Verify
 from p2pfs.swarm.peer import Peer
+from p2pfs.swarm.pipeline import SNUB_AFTER
 from p2pfs.swarm.session import SILENCE_LIMIT, Session
 from p2pfs.swarm.transfer import Transfer
 from tests.swarm.link import output, pattern
@@ -38,8 +39,15 @@ class Side:
         self.seen: list[Effect] = []
         self.stored: dict[int, bytearray] = {}
 
-    def join(self, number: int = 1, now: float = 0.0, hello: ExtendedHandshake = HELLO) -> Peer:
-        session = Session(GEOMETRY, now, extended=True)
+    def join(
+        self,
+        number: int = 1,
+        now: float = 0.0,
+        hello: ExtendedHandshake = HELLO,
+        *,
+        fast: bool = False,
+    ) -> Peer:
+        session = Session(GEOMETRY, now, extended=True, fast=fast)
         peer = Peer(session, ("10.0.0.1", number), b"%020d" % number, now)
         self.transfer.join(peer, hello)
         return peer
@@ -314,6 +322,24 @@ def test_what_a_peer_owed_when_it_broke_the_protocol_is_asked_of_others():
     assert {effect.block for effect in side.effects(Store)} == {first}
     covered = sum(block.length for block in two.session.outstanding)
     assert covered == GEOMETRY.piece_size(0) - first.length
+
+
+def test_a_peer_that_was_late_and_serves_again_owes_what_it_was_asked_for_and_no_more():
+    """It keeps our requests over a choke, as the fast extension has it."""
+    side = Side("      ")
+    peer = side.join(fast=True)
+    side.hear(peer, wire.HAVE_ALL + wire.UNCHOKE, 0.0)
+    side.transfer.tick(SNUB_AFTER)
+    [kept] = peer.session.outstanding
+
+    side.hear(peer, wire.CHOKE + wire.UNCHOKE, SNUB_AFTER)
+    asked = list(peer.session.outstanding)
+    assert kept in asked
+    for block in (kept, *asked):
+        side.hear(peer, wire.block_header(block) + pattern(block), SNUB_AFTER)
+
+    assert peer.session.owed == sum(map(blocks_in, peer.session.outstanding))
+    assert (peer.wasted, side.effects(Close)) == (kept.length, [])
 
 
 def test_a_silent_peer_is_closed_by_the_tick():
