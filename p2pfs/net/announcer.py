@@ -33,6 +33,8 @@ GOODBYE_TIMEOUT: Final = 3.0
 FIRST_ANSWER: Final = 1.0
 """Seconds of those in which the answer to the very first announce is waited for."""
 
+_OUR_FAULT: Final = "the announce failed for a fault of ours"
+
 
 class Transport(Protocol):
     """Whatever carries an announce to a URL."""
@@ -208,7 +210,7 @@ class Announcer:
                 await self._announce(self._saying)
             except Exception:
                 log.exception("a fault of ours in an announce")
-                self.status = "the announce failed for a fault of ours"
+                self.status = _OUR_FAULT
                 self._schedule.failed(self._loop.time())
             finally:
                 self._saying = self._asking = None
@@ -234,6 +236,12 @@ class Announcer:
                 self._silent.add(url)
                 wish = error.retry_in if isinstance(error, RefusedError) else None
                 patience.append(0.0 if wish is None else float(wish))
+                continue
+            except Exception:  # the next tracker may be one that we cope with
+                log.exception("a fault of ours in an announce")
+                problem = _OUR_FAULT
+                self._silent.add(url)
+                patience.append(0.0)
                 continue
             self._succeeded(url, event, reply)
             return

@@ -386,6 +386,35 @@ async def test_a_fault_of_ours_in_an_announce_does_not_end_the_announcing(
     await asker.announcer.stop()
 
 
+async def test_a_tracker_at_which_we_fail_does_not_keep_us_from_the_next_one(
+    tracker: TrackerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = Asker("http://127.0.0.1:70000/announce", tracker.url)
+    broken = AnnounceClient.announce
+
+    async def announce(self: AnnounceClient, url: str, *more: Any, **options: Any) -> Any:
+        if "70000" in url:
+            raise ValueError("Port out of range")
+        return await broken(self, url, *more, **options)
+
+    monkeypatch.setattr(AnnounceClient, "announce", announce)
+    asker.announcer.start()
+    await until(lambda: tracker.store.peer_count == 1)
+
+    await asker.announcer.stop()
+
+
+async def test_a_url_that_is_none_does_not_keep_us_from_the_next_one(
+    tracker: TrackerServer,
+) -> None:
+    asker = Asker("http://127.0.0.1:70000/announce", tracker.url)
+
+    asker.announcer.start()
+    await until(lambda: tracker.store.peer_count == 1)
+
+    await asker.announcer.stop()
+
+
 async def test_a_fault_with_what_was_found_does_not_reach_the_one_who_stops_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
