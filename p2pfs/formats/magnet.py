@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,8 +85,8 @@ def is_magnet(text: str) -> bool:
 def parse(link: str) -> Magnet:
     """The torrent that a link names; raises `MagnetError` that says what is wrong with it.
 
-    Trackers and web seeds that cannot be used are left out; a peer or a selection of files
-    that cannot be read is refused, since leaving it out would mean something else.
+    Trackers, web seeds and peers that cannot be used are left out; a selection of files that
+    cannot be read is refused, since leaving it out would mean something else.
     """
     link = link.strip().encode(errors="replace").decode().replace("&amp;", "&")
     if len(link) > MAX_LENGTH:
@@ -118,7 +119,8 @@ def parse(link: str) -> Magnet:
         elif key == "ws":
             web_seeds.append(value)
         elif key == "x.pe":
-            peers.append(parse_peer(_text(value)))
+            with contextlib.suppress(MagnetError):
+                peers.append(parse_peer(_text(value)))
         elif key == "so":
             selected += _runs(_text(value))
     if not hashes:

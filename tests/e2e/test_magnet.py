@@ -289,7 +289,7 @@ def test_a_link_that_nobody_answers_ends_with_what_was_tried(lab: Lab) -> None:
         ("magnet:?xt=urn:btih:12", "not an info hash"),
         (f"magnet:?xt=urn:btmh:1220{'ab' * 32}&tr=http://t/", "version 2 alone"),
         (f"magnet:?xt=urn:btih:{'01' * 20}", "names neither a tracker"),
-        (f"magnet:?xt=urn:btih:{'01' * 20}&x.pe=nowhere", "not the address of a peer"),
+        (f"magnet:?xt=urn:btih:{'01' * 20}&x.pe=nowhere&x.pe=a:0", "names neither a tracker"),
         (f"magnet:?xt=urn:btih:{'01' * 20}&x.pe=a:1&so=x", "selects no files"),
     ],
 )

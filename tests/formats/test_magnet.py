@@ -159,9 +159,10 @@ def test_what_names_no_torrent_is_refused_with_the_reason(link, reason):
      "1.2.3:4", "0.0.0.0:1", "224.0.0.1:1", "::1:80", "[::]:80", "[ff02::1]:80", "[x]:80",
      "[::1]80", "a b:1", "user@host:1", "http://host:1", "host:1/x", "host:٣"],
 )  # fmt: skip
-def test_a_peer_that_is_none_is_refused(peer):
+def test_a_peer_that_is_none_is_left_out_of_a_link_and_refused_alone(peer):
+    assert read(f"x.pe={quote(peer)}", "x.pe=10.0.0.5:9000").peers == (("10.0.0.5", 9000),)
     with pytest.raises(MagnetError, match="not the address of a peer"):
-        read(f"x.pe={quote(peer)}")
+        magnet.parse_peer(peer)
 
 
 @pytest.mark.parametrize(
