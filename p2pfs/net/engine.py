@@ -6,6 +6,7 @@ Invariant: everything a client started (sockets, tasks, threads) ends with `clos
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from p2pfs.errors import NetworkError, UsageError
+from p2pfs.errors import NetworkError, StorageError, UsageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.file_choice import choose_files
 from p2pfs.formats.metainfo import Metainfo
@@ -313,25 +314,41 @@ class Client:
         self._reserved.add(key)
         try:
             store = await self._stores.open(open_store, progress)
-            place = store.content_path
-            if wanted is None and place in self._destinations:
-                store.close()
-                raise UsageError(
-                    f"another torrent is being downloaded to {place}: "
-                    "choose another folder for this one"
-                )
-            fetch = self._fetches.get(key)
-            if fetch is not None and metainfo.private:  # who is in it is for its tracker to say
-                await fetch.close()
-                fetch = None
+            try:
+                fetch = await self._fetch_of(metainfo)
+                self._check_room(store, wanted)
+            except BaseException:
+                with contextlib.suppress(StorageError):
+                    store.close()
+                raise
             torrent = self._run(store, trackers, wanted=wanted, fetch=fetch)
             if wanted is None:
-                self._destinations[place] = torrent
+                self._destinations[store.content_path] = torrent
             if fetch is not None:
                 await fetch.hand_over(torrent)
             return torrent
         finally:
             self._reserved.discard(key)
+
+    async def _fetch_of(self, metainfo: Metainfo) -> MetadataFetch | None:
+        """The fetch that a torrent can take over; awaits the end of one that it cannot.
+
+        Who is in a private torrent is for its trackers to say, not for those of a link.
+        """
+        key = metainfo.torrent_id.v1
+        while (fetch := self._fetches.get(key)) and (metainfo.private or fetch.closing):
+            await fetch.close()
+        return fetch
+
+    def _check_room(self, store: PieceStore, wanted: Bitfield | None) -> None:
+        """Whether the torrent of `store` may run here, as things are now."""
+        if self._closing is not None:
+            raise NetworkError("the client is closed")
+        if wanted is None and store.content_path in self._destinations:
+            raise UsageError(
+                f"another torrent is being downloaded to {store.content_path}: "
+                "choose another folder for this one"
+            )
 
     def _run(
         self,

@@ -232,6 +232,11 @@ class MetadataFetch:
             torrent.called_by(address)
         await self.close(leave=False)
 
+    @property
+    def closing(self) -> bool:
+        """Whether its end has begun."""
+        return self._closing is not None
+
     async def close(self, *, leave: bool = True) -> None:
         """End it, whatever its state; `leave`: the trackers are told. May be called again."""
         if self._closing is None:

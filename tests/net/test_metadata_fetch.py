@@ -14,7 +14,7 @@ import pytest
 
 from p2pfs.errors import FormatError, NetworkError, UsageError
 from p2pfs.formats import bencode, extension, ut_metadata, wire
-from p2pfs.formats.announce_http import AnnounceReply, AnnounceRequest, Event, PeerAddress
+from p2pfs.formats.announce_http import Event, PeerAddress
 from p2pfs.formats.extension import UT_METADATA, ExtendedHandshake
 from p2pfs.formats.magnet import Magnet
 from p2pfs.formats.metainfo import Metainfo, parse_info
@@ -26,6 +26,7 @@ from p2pfs.net.tracker_http import TrackerServer
 from p2pfs.swarm import pex
 from p2pfs.swarm.metadata_serving import MAX_REJECTED
 from tests.formats.hostile_metainfos import HOSTILE, Hostile
+from tests.support.announces import Book
 from tests.support.swarm import KIB, LOCAL, HandMade, Sample, Swarm, at, done, make_sample
 from tests.support.waiting import until
 
@@ -278,20 +279,6 @@ async def test_peers_are_exchanged_before_the_metadata_is_there(
 # -- the tracker
 
 
-class Book:
-    """Takes announces in the place of a tracker, and writes them down."""
-
-    def __init__(self) -> None:
-        self.requests: list[AnnounceRequest] = []
-
-    async def announce(self, url: str, request: AnnounceRequest, *, trusted: bool) -> AnnounceReply:
-        self.requests.append(request)
-        return AnnounceReply(interval=1800)
-
-    async def close(self) -> None:
-        pass
-
-
 async def test_a_magnet_that_names_a_tracker_is_all_that_a_download_needs(
     tracker_runtime: None, swarm: Swarm, sample: Sample
 ) -> None:
@@ -316,7 +303,7 @@ async def test_the_tracker_sees_one_peer_that_starts_with_something_left(
 ) -> None:
     seeder, _ = await swarm.seed(sample)
     client = await swarm.client()
-    book = client._announcers.transport = Book()
+    book = Book.of(client)
     fetch = client.fetch_metadata(magnet_of(sample, seeder, trackers=("http://t/announce",)))
     await until(lambda: len(book.requests) == 1)
     torrent = await client.download(await fetched(fetch), swarm.output())
@@ -335,7 +322,7 @@ async def test_content_that_was_complete_all_the_time_is_not_told_as_a_download(
 ) -> None:
     seeder, _ = await swarm.seed(sample)
     client = await swarm.client()
-    book = client._announcers.transport = Book()
+    book = Book.of(client)
     fetch = client.fetch_metadata(magnet_of(sample, seeder, trackers=("http://t/announce",)))
     torrent = await client.seed(await fetched(fetch), sample.path, verify=False)
     await torrent.close()
@@ -345,7 +332,7 @@ async def test_content_that_was_complete_all_the_time_is_not_told_as_a_download(
 
 async def test_a_fetch_that_is_given_up_leaves_the_tracker(swarm: Swarm, sample: Sample) -> None:
     client = await swarm.client()
-    book = client._announcers.transport = Book()
+    book = Book.of(client)
     fetch = client.fetch_metadata(magnet_of(sample, trackers=("http://t/announce",)))
     await until(lambda: len(book.requests) == 1)
 
@@ -639,7 +626,7 @@ async def test_a_torrent_that_turns_out_to_be_private_begins_anew_with_its_track
     private = bencode.encode({**info, b"private": 1})
     torrent_id = parse_info(private).torrent_id
     client = await swarm.client()
-    book = client._announcers.transport = Book()
+    book = Book.of(client)
     fetch = client.fetch_metadata(
         Magnet(torrent_id, trackers=("http://t/announce",)), trackers=["http://mine/announce"]
     )
