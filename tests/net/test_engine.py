@@ -117,7 +117,7 @@ async def test_several_torrents_share_one_client(swarm: Swarm, tmp_path: Path) -
 
 async def test_downloaders_serve_each_other_what_they_have(swarm: Swarm, tmp_path: Path) -> None:
     sample = make_sample(tmp_path / "shared", 1_500_000)
-    seeder, seeded = await swarm.seed(sample, up_limit=2_000_000)
+    seeder, seeded = await swarm.seed(sample, up_limit=500_000)
     leechers = [await swarm.download(sample, seeder) for _ in range(8)]
     for _, torrent in leechers:
         torrent.add_peers(at(*(client for client, _ in leechers)))
