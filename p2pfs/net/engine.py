@@ -325,7 +325,11 @@ class Client:
             if wanted is None:
                 self._destinations[store.content_path] = torrent
             if fetch is not None:
-                await fetch.hand_over(torrent)
+                try:
+                    await fetch.hand_over(torrent)
+                except BaseException:
+                    await asyncio.gather(torrent.close(), return_exceptions=True)
+                    raise
             return torrent
         finally:
             self._reserved.discard(key)

@@ -12,6 +12,7 @@ from p2pfs.formats import bencode
 from p2pfs.formats.announce_http import Event
 from p2pfs.formats.magnet import Magnet
 from p2pfs.formats.metainfo import Metainfo, parse_info
+from p2pfs.net.dialler import Dialler
 from p2pfs.net.engine import Client, Torrent
 from p2pfs.net.metadata_fetch import MetadataFetch
 from tests.support.announces import Book
@@ -111,3 +112,31 @@ async def test_a_fetch_that_is_just_ending_is_not_taken_over(swarm: Swarm, sampl
     torrent = await download
     await until(lambda: book.asked[2:] == [(CHOSEN, Event.STARTED)])
     assert torrent.peer_id != fetch.peer_id
+
+
+async def test_a_download_that_is_cancelled_while_it_takes_over_does_not_run(
+    swarm: Swarm, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, output = await swarm.client(), swarm.output()
+    book, fetch = await announced(client, sample.metainfo)
+    book.farewell.set()
+    taken_over = asyncio.Event()
+    close = Dialler.close
+
+    async def closing(dialler: Dialler) -> None:
+        taken_over.set()
+        await close(dialler)
+
+    monkeypatch.setattr(Dialler, "close", closing)
+    download = asyncio.create_task(client.download(sample.metainfo, output))
+    await taken_over.wait()
+    assert len(client.torrents) == 1
+
+    download.cancel()
+    await asyncio.wait([download])
+
+    assert download.cancelled()
+    assert client.torrents == []
+    assert book.asked[1:] == [(LINKED, Event.STOPPED)]
+    torrent = await client.download(sample.metainfo, output)
+    assert client.torrents == [torrent]
