@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from p2pfs.errors import P2pfsError
@@ -93,6 +93,7 @@ class Announcer:
         self._turn = asyncio.Lock()
         self._saying: Event | None = None
         self._asking: str | None = None
+        self._more = False
         self._goodbye: asyncio.Task[None] | None = None
         self._patient_until = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -114,8 +115,20 @@ class Announcer:
         totals: Callable[[], tuple[int, int, int]],
         found: Callable[[Iterable[PeerAddress]], None],
         returned: Callable[[], None],
+        chosen: Sequence[str] = (),
+        tiers: Sequence[Sequence[str]] = (),
     ) -> None:
-        """Announce for a torrent whose metadata has come; the trackers see no change of peer."""
+        """Announce for a torrent whose metadata has come; the trackers see no change of peer.
+
+        Also to the trackers that the user has `chosen` for it, which are asked before all
+        others and are trusted, and to those of its `tiers`.
+        """
+        self._trusted |= set(chosen)
+        if self._tiers.extend(chosen, tiers):
+            self.status = "not announced yet" if self._task is None else self.status
+            self._schedule.more_trackers(self._loop.time())
+            self._more = self._saying is not None
+            self._look_again()
         self._partial_seed = partial_seed
         self._totals, self._found, self._returned = totals, found, returned
         if complete:
@@ -216,16 +229,13 @@ class Announcer:
                 self._saying = self._asking = None
 
     async def _announce(self, event: Event) -> None:
-        """Ask the trackers in order until one answers."""
+        """Ask the trackers in order until one answers, those that are added meanwhile too."""
         problem = ""
         patience: list[float] = []
-        urls = self._tiers.in_order()
-        if event is Event.STOPPED and self._current in urls:
-            urls = [self._current]
-        elif self._switched is not None and self._current is not None:
-            urls.sort(key=lambda url: url != self._current)
-        for url in urls:
-            self._asking = url
+        asked: set[str] = set()
+        while rest := [url for url in self._in_order(event) if url not in asked]:
+            self._asking = url = rest[0]
+            asked.add(url)
             try:
                 reply = await self._transport.announce(
                     url, self._request(url, event), trusted=url in self._trusted
@@ -244,9 +254,20 @@ class Announcer:
                 patience.append(0.0)
                 continue
             self._succeeded(url, event, reply)
+            if self._more:
+                self._schedule.more_trackers(self._loop.time())
+                self._more = False
             return
         self.status = problem
         self._schedule.failed(self._loop.time(), min(patience, default=None))
+
+    def _in_order(self, event: Event) -> list[str]:
+        urls = self._tiers.in_order()
+        if event is Event.STOPPED and self._current in urls:
+            return [self._current]
+        if self._switched is not None and self._current is not None:
+            urls.sort(key=lambda url: url != self._current)
+        return urls
 
     def _request(self, url: str, event: Event) -> AnnounceRequest:
         uploaded, downloaded, left = self._totals()

@@ -78,14 +78,19 @@ class Announcers:
             rng=self._rng,
         )
 
-    def pass_on(self, fetch: MetadataFetch, torrent: Torrent) -> Announcer:
-        """The one of a fetch, which goes on for the torrent that it was for."""
+    def pass_on(self, fetch: MetadataFetch, torrent: Torrent, trackers: Sequence[str]) -> Announcer:
+        """The one of a fetch, which goes on for the torrent that it was for.
+
+        To the trackers that it has, and as `of_torrent` to all others of the torrent.
+        """
         fetch.announcer.go_on(
             complete=torrent.complete,
             partial_seed=torrent.finished and not torrent.complete,
             totals=torrent.totals,
             found=torrent.found_peers,
             returned=torrent.tracker_returned,
+            chosen=tuple(dict.fromkeys(trackers)),
+            tiers=torrent.metainfo.trackers,
         )
         return fetch.announcer
 

@@ -366,7 +366,7 @@ class Client:
         peer_id = make_peer_id(os.urandom) if fetch is None else fetch.peer_id
         torrent = Torrent(self, store, peer_id, self._rng, wanted=wanted)
         if fetch is not None:
-            torrent.announcer = self._announcers.pass_on(fetch, torrent)
+            torrent.announcer = self._announcers.pass_on(fetch, torrent, trackers)
         else:
             torrent.announcer = self._announcers.of_torrent(torrent, trackers)
         self._torrents[metainfo.torrent_id.v1] = torrent

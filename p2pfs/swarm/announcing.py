@@ -27,10 +27,30 @@ class Tiers:
     """The trackers of one torrent in the order to try (BEP 12)."""
 
     def __init__(self, tiers: Sequence[Sequence[str]], rng: random.Random) -> None:
-        self._tiers = [rng.sample(list(tier), len(tier)) for tier in tiers if tier]
+        self._rng = rng
+        self._tiers = [self._shuffled(tier) for tier in tiers if tier]
+
+    def _shuffled(self, tier: Sequence[str]) -> list[str]:
+        return self._rng.sample(list(tier), len(tier))
 
     def __bool__(self) -> bool:
         return bool(self._tiers)
+
+    def extend(self, chosen: Sequence[str], tiers: Sequence[Sequence[str]]) -> bool:
+        """Take in `chosen` before all that is here, and what is new in `tiers` after it.
+
+        Whether any of them was not here yet. Those that are stay in the order they have.
+        """
+        known = set(self.in_order())
+        first = set(self._tiers[0] if self._tiers else ())
+        before = [url for url in chosen if url not in first]
+        if before:
+            kept = [[url for url in tier if url not in before] for tier in self._tiers]
+            self._tiers = [self._shuffled(before), *(tier for tier in kept if tier)]
+        here = set(self.in_order())
+        after = ([url for url in tier if url not in here] for tier in tiers)
+        self._tiers += [self._shuffled(tier) for tier in after if tier]
+        return not known.issuperset(self.in_order())
 
     def in_order(self) -> list[str]:
         """Every tracker, first tier first; the next is for when all before it failed."""
@@ -99,6 +119,13 @@ class AnnounceSchedule:
         """There is something to tell: as soon as the tracker is to be asked again anyway."""
         if not self._failures:
             self._next_at = min(self._next_at, max(now, self._earliest))
+
+    def more_trackers(self, now: float) -> None:
+        """There are some that were not asked yet: those that failed hold up nobody else."""
+        if self._failures:
+            self._next_at = now
+        else:
+            self.due(now)
 
     def need_peers(self, hungry: bool) -> None:
         """While nobody can serve us, announce at the tracker's minimum interval."""

@@ -26,7 +26,7 @@ from p2pfs.net import announcer as announcer_module
 from p2pfs.net.announce_client import AnnounceClient
 from p2pfs.net.announcer import Announcer
 from p2pfs.net.tracker_http import TrackerServer
-from p2pfs.swarm.announcing import MAX_INTERVAL, MIN_INTERVAL, Tiers
+from p2pfs.swarm.announcing import DEFAULT_MIN_INTERVAL, MAX_INTERVAL, MIN_INTERVAL, Tiers
 from tests.support.rawhttp import Answer, RawServer, raw_server, reply
 from tests.support.waiting import until
 
@@ -359,6 +359,61 @@ async def test_a_refusal_for_good_does_not_keep_us_from_another_tracker() -> Non
         await asker.announcer.stop()
 
 
+def go_on(asker: Asker, *chosen: str) -> None:
+    asker.announcer.go_on(
+        complete=False,
+        partial_seed=False,
+        totals=lambda: (0, 0, 7),
+        found=asker._find,
+        returned=asker._return,
+        chosen=chosen,
+    )
+
+
+async def test_a_tracker_that_is_chosen_later_does_not_wait_for_those_that_refuse() -> None:
+    trackers = Switchboard()
+    trackers.away = {"x"}
+    asker = Asker("x", transport=trackers)
+    asker.announcer.start()
+    await asker.said("away")
+    asker.announcer._schedule.failed(asyncio.get_running_loop().time(), 10_000)
+
+    go_on(asker, "y")
+
+    await until(lambda: trackers.asked[-1] == ("y", Event.STARTED))
+    await asker.announcer.stop()
+
+
+async def test_a_tracker_that_is_chosen_during_an_announce_is_asked_all_the_same() -> None:
+    trackers = Switchboard()
+    asker = Asker("x", transport=trackers)
+    announcing = asyncio.create_task(asker.announcer._announce_safely())
+    trackers.gate.clear()
+    await until(lambda: trackers.asked)
+
+    go_on(asker, "y")
+    trackers.gate.set()
+    await announcing
+
+    assert asker.wait <= DEFAULT_MIN_INTERVAL
+    assert asker.announcer._tiers.in_order() == ["y", "x"]
+
+
+async def test_who_is_chosen_during_an_announce_that_fails_is_asked_by_it() -> None:
+    trackers = Switchboard()
+    trackers.away = {"x"}
+    asker = Asker("x", transport=trackers)
+    announcing = asyncio.create_task(asker.announcer._announce_safely())
+    trackers.gate.clear()
+    await until(lambda: trackers.asked)
+
+    go_on(asker, "y")
+    trackers.gate.set()
+    await announcing
+
+    assert trackers.asked == [("x", Event.STARTED), ("y", Event.STARTED)]
+
+
 async def test_failures_are_asked_about_less_and_less_often() -> None:
     waits = []
     async with raw_server(b"") as gone:
@@ -623,9 +678,12 @@ class Switchboard:
     def __init__(self) -> None:
         self.away: set[str] = set()
         self.asked: list[tuple[str, Event]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def announce(self, url: str, request: AnnounceRequest, *, trusted: bool) -> AnnounceReply:
         self.asked.append((url, request.event))
+        await self.gate.wait()
         if url in self.away:
             raise TrackerError("away")
         return AnnounceReply(interval=100, peers=(PeerAddress(url, 1),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ async def test_a_download_that_is_cancelled_while_it_takes_over_does_not_run(
     swarm: Swarm, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, output = await swarm.client(), swarm.output()
-    book, fetch = await announced(client, sample.metainfo)
+    book, _ = await announced(client, sample.metainfo)
     book.farewell.set()
     taken_over = asyncio.Event()
     close = Dialler.close
@@ -140,3 +141,19 @@ async def test_a_download_that_is_cancelled_while_it_takes_over_does_not_run(
     assert book.asked[1:] == [(LINKED, Event.STOPPED)]
     torrent = await client.download(sample.metainfo, output)
     assert client.torrents == [torrent]
+
+
+async def test_the_trackers_of_a_torrent_are_asked_although_its_link_named_none(
+    swarm: Swarm, sample: Sample
+) -> None:
+    client = await swarm.client()
+    book = Book.of(client)
+    fetch = client.fetch_metadata(Magnet(sample.metainfo.torrent_id))
+    assert fetch.progress().tracker == "no tracker"
+    named = replace(sample.metainfo, trackers=(("http://named/announce",),))
+
+    torrent = await client.download(named, swarm.output(), trackers=[CHOSEN])
+
+    await until(lambda: book.asked == [(CHOSEN, Event.STARTED)])
+    assert book.trusted == {CHOSEN}
+    assert torrent.announcer._tiers.in_order() == [CHOSEN, "http://named/announce"]

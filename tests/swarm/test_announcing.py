@@ -43,6 +43,21 @@ def test_started_is_repeated_until_a_tracker_heard_it():
     assert plan.event() is Event.NONE
 
 
+def test_trackers_that_are_new_do_not_wait_for_those_that_failed():
+    plan = schedule()
+    plan.failed(0.0, 600)
+    plan.more_trackers(10.0)
+
+    assert plan.next_at == 10.0
+
+
+def test_with_new_trackers_the_one_that_answered_is_not_asked_too_soon():
+    plan = started(1800, 60)
+    plan.more_trackers(10.0)
+
+    assert plan.next_at == 60.0
+
+
 def test_completed_is_told_at_once_and_once():
     plan = started()
     plan.completed(100.0)
@@ -278,6 +293,33 @@ def test_success_of_an_unknown_tracker_changes_nothing():
     tiers = Tiers([["a"]], random.Random(1))
     tiers.succeeded("z")
 
+    assert tiers.in_order() == ["a"]
+
+
+def test_chosen_trackers_come_before_the_others_and_further_ones_after_them():
+    tiers = Tiers([["a"], ["b", "c"]], random.Random(1))
+
+    assert tiers.extend(["x", "c"], [["b", "y"], ["a"], ["z"]])
+
+    order = tiers.in_order()
+    assert sorted(order[:2]) == ["c", "x"]
+    assert order[2:] == ["a", "b", "y", "z"]
+
+
+def test_trackers_that_are_all_known_stay_in_their_order():
+    tiers = Tiers([["a", "b", "c"], ["d"]], random.Random(1))
+    tiers.succeeded("b")
+    before = tiers.in_order()
+
+    assert not tiers.extend(["a", "b", "c"], [["d"], ["c"]])
+    assert not tiers.extend([], [])
+    assert tiers.in_order() == before
+
+
+def test_the_first_trackers_of_all_are_new():
+    tiers = Tiers([], random.Random(1))
+
+    assert tiers.extend([], [["a"]])
     assert tiers.in_order() == ["a"]
 
 
