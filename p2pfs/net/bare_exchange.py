@@ -36,6 +36,9 @@ __all__ = ["BareExchange"]
 log = logging.getLogger(__name__)
 
 MAX_PEERS: Final = 100
+MAX_INCOMING: Final = 80
+"""Of these at most so many that came by themselves: there is always one more to dial."""
+
 IDLE_AFTER: Final = 20.0
 """Seconds after which a peer that is of no use for this makes way for a newcomer."""
 
@@ -107,7 +110,7 @@ class BareExchange:
         if self._owner.is_banned(host, peer_id):
             raise NetworkError("banned: it sent metadata that failed the hash")
         now = self._loop.time()
-        if self._closed or (len(self.connections) >= MAX_PEERS and not self._make_room(now)):
+        if self._closed or not self._has_room(now, incoming=not connection.outgoing):
             raise NetworkError("no more connections for this torrent")
         settle_duplicate(self.connections, self.peer_id, connection, peer_id, now)
         session = BareSession(now, extended=handshake.extended, fast=handshake.fast)
@@ -131,14 +134,29 @@ class BareExchange:
         self.push_soon()
         return peer
 
-    def _make_room(self, now: float) -> bool:
-        """Close a peer that was there for a while and does not offer metadata."""
-        for peer, connection in self.connections.items():
-            idle = now - peer.connected_at >= IDLE_AFTER
-            if idle and UT_METADATA not in peer.session.peer_extensions and not connection.closing:
-                connection.close("made way for a newcomer: it does not give metadata")
-                return True
-        return False
+    def _has_room(self, now: float, *, incoming: bool) -> bool:
+        """Whether there is a place for a newcomer, or one could be made."""
+        if incoming and sum(not peer.outgoing for peer in self.connections) >= MAX_INCOMING:
+            return self._make_room(now, incoming=True)
+        return len(self.connections) < MAX_PEERS or self._make_room(now)
+
+    def _make_room(self, now: float, *, incoming: bool = False) -> bool:
+        """Close who was there for a while and gives no metadata, whatever it offers.
+
+        The one that failed most often to; `incoming`: of those that came by themselves.
+        """
+        useless = {
+            peer: self.fetching.lapses(peer)
+            for peer, connection in self.connections.items()
+            if now - peer.connected_at >= IDLE_AFTER
+            and not connection.closing
+            and not (incoming and peer.outgoing)
+        }
+        peer = max(useless, key=useless.__getitem__, default=None)
+        if peer is None or not useless[peer]:
+            return False
+        self.connections[peer].close("made way for a newcomer: it does not give metadata")
+        return True
 
     def received(self, connection: Connection, data: memoryview) -> None:
         """Bytes of a joined peer; raises `WireError` when it is to be closed for them."""
@@ -192,6 +210,8 @@ class BareExchange:
             except WireError as error:
                 connection.close(str(error))
         self.fetching.tick(now)
+        if len(self.connections) >= MAX_PEERS and self.fetching.result is None:
+            self._make_room(now)  # for one that is dialled
         self._settle()
 
     def _settle(self) -> None:

@@ -109,6 +109,16 @@ class MetadataFetching:
         """Bytes held of all attempts, not verified yet."""
         return self._attempts.held
 
+    def lapses(self, peer: Peer) -> int:
+        """How often in a row it did not give what it was asked for; `MAX_LAPSES` if it never can.
+
+        0 also for one whose turn to be asked has not come.
+        """
+        source = self._sources.get(peer)
+        if source is None or source.size < 0 or UT_METADATA not in peer.session.peer_extensions:
+            return MAX_LAPSES
+        return source.lapses
+
     def joined(self, peer: Peer) -> None:
         self._sources[peer] = _Source()
 
@@ -162,7 +172,8 @@ class MetadataFetching:
                 source.late.update(source.asked)
                 self._lapse(peer, source, now)
         self._take_turns(now)
-        for peer, source in self._sources.items():
+        in_turn = sorted(self._sources.items(), key=lambda one: one[1].lapses)
+        for peer, source in in_turn:  # who was not tried before those who failed
             self._ask(peer, source, now)
 
     # -- what to ask of whom

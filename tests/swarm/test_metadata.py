@@ -15,7 +15,7 @@ from p2pfs.formats.ut_metadata import MAX_METADATA, PIECE_LENGTH, Data, Request
 from p2pfs.geometry import TorrentId
 from p2pfs.swarm.attempts import MAX_HELD
 from p2pfs.swarm.bare_session import BareSession
-from p2pfs.swarm.metadata import UNASKED, WINDOW, MetadataFetching
+from p2pfs.swarm.metadata import MAX_LAPSES, UNASKED, WINDOW, MetadataFetching
 from p2pfs.swarm.metadata_serving import MAX_REJECTED
 from p2pfs.swarm.peer import Peer
 from tests.swarm.link import output
@@ -460,3 +460,26 @@ def test_after_the_end_nothing_is_asked_any_more(room):
     assert room.asked[later] == []
     room.fetching.heard(later, ut_metadata.encode_data(*Data(0, SIZE, b"x")), room.now)
     room.leave(later)
+
+
+def test_who_was_never_asked_is_asked_before_those_who_failed_to_answer():
+    room = Room(METADATA[:100])
+    deaf = [room.enter(silent, 100) for _ in range(12)]
+    while all(len(asked) < 2 for asked in room.asked.values()):
+        room.step()
+
+    assert all(room.asked[peer] for peer in deaf)
+
+
+def test_it_is_known_who_failed_to_give_what_it_was_asked_for():
+    room = Room()
+    deaf = room.enter(silent)
+    useless = room.enter(silent, offers=False)
+    assert room.fetching.lapses(deaf) == 0
+    room.run(30.0)
+    honest = room.enter(giving())
+    room.run()
+
+    assert room.fetching.lapses(deaf) > 1
+    assert room.fetching.lapses(honest) == 0
+    assert room.fetching.lapses(useless) == MAX_LAPSES
