@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+__all__ = ["Interrupted", "main"]
+
+
+class Interrupted(BaseException):
+    """Ctrl-C, on its way past everything that would make an ordinary exit of it."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command line (default: the process's own arguments) and exit with its code."""
@@ -11,5 +17,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         from p2pfs.cli.app import run_command_line
 
         run_command_line(argv)
-    except KeyboardInterrupt:  # Ctrl-C while the program is still being loaded
+    except (KeyboardInterrupt, Interrupted):  # before a command runs that stops in its own way
+        _say_stopped(argv)
         raise SystemExit(130) from None
+
+
+def _say_stopped(argv: Sequence[str] | None) -> None:
+    import sys
+
+    if "--json" in (sys.argv[1:] if argv is None else argv):
+        from p2pfs.cli.hashing import emit
+        from p2pfs.errors import P2pfsError
+
+        try:
+            emit("final", ok=False, exit_code=130, error=None)
+        except (OSError, P2pfsError):  # nobody reads it
+            return

@@ -6,14 +6,17 @@ stands in the command line; `p2pfs --help` needs the table alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
 from p2pfs import __version__
+from p2pfs.cli import Interrupted
 from p2pfs.cli.arguments import commands_in, join_piece_lists
 
 __all__ = ["COMMANDS", "build_app", "run_command_line"]
@@ -83,10 +86,31 @@ def _load(command: Command) -> Callable[..., Any]:
     return function
 
 
+class _Group(TyperGroup):
+    """Passes Ctrl-C on, so that it is known from the exit of a command that has said its end."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _passing_on():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _passing_on():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _passing_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
+
+
 def build_app(needed: Collection[str] = tuple(COMMANDS)) -> typer.Typer:
     """The program with the commands in `needed` loaded and the others only listed."""
     app = typer.Typer(
         name="p2pfs",
+        cls=_Group,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",

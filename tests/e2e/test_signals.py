@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -100,6 +101,32 @@ def test_a_second_ctrl_c_does_not_wait_for_anybody(lab: Lab) -> None:
     no_traceback(seeder)
 
 
+@pytest.mark.parametrize(
+    "loaded", ["typer", "p2pfs.cli.swarm", "p2pfs.cli.session", "p2pfs.net.engine"]
+)
+def test_ctrl_c_while_a_command_is_still_loading_has_its_final_object(loaded: str) -> None:
+    script = f"""
+import signal, sys
+from p2pfs.cli import main
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {loaded!r}:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+link = "magnet:?xt=urn:btih:{"01" * 20}&x.pe=a:1"
+main(["download", link, "-p", "0", "--bind", "127.0.0.1", "--json"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+    assert done.returncode == 130
+    assert done.stderr == b""
+    final = json.loads(done.stdout.splitlines()[-1])
+    assert (final["event"], final["ok"], final["exit_code"]) == ("final", False, 130)
+
+
 @pytest.mark.parametrize("command", ["seed", "make-torrent"])
 def test_ctrl_c_ends_the_hashing_of_a_large_file(lab: Lab, command: str) -> None:
     lab.tracker()
@@ -113,6 +140,7 @@ def test_ctrl_c_ends_the_hashing_of_a_large_file(lab: Lab, command: str) -> None
     process.signal(signal.SIGINT)
 
     assert process.wait() == 130
+    assert process.last("final")["exit_code"] == 130
     no_traceback(process)
     assert process.errors == []
     assert not (lab.folder / "torrents" / f"{NAME}.torrent").exists()
