@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Part", "start_download", "start_downloads", "start_seeds"]
 
 
+_NAME_ONE = "say where one is with -i HOST (and -d PORT)"
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Which pieces a partial seeder has, as the user wrote it; everything by default."""
@@ -63,11 +66,17 @@ async def _hashed(shared: content.Shared, *, as_json: bool) -> content.Described
             raise
 
 
-def _need_tracker(where: Where, metainfo: Metainfo) -> None:
-    if where.base_url is None and not metainfo.trackers:
-        raise UsageError(
-            f"{metainfo.name} names no tracker: say where one is with -i HOST (and -d PORT)"
+def _need_tracker(screen: Screen, where: Where, metainfo: Metainfo, *, local: bool = True) -> None:
+    """Raise `UsageError` where nobody would be found; `local`: the local network may do."""
+    if where.base_url is not None or metainfo.trackers:
+        return
+    if local and where.lsd and not metainfo.private:
+        screen.note(
+            f"{metainfo.name} names no tracker: peers are looked for on the local network alone; "
+            f"{_NAME_ONE}"
         )
+        return
+    raise UsageError(f"{metainfo.name} names no tracker: {_NAME_ONE}")
 
 
 async def _publish(screen: Screen, where: Where, metainfo: Metainfo) -> None:
@@ -101,7 +110,8 @@ async def start_seeds(
         metainfo = described.metainfo
         if described.note is not None:
             screen.note(described.note)
-        _need_tracker(where, metainfo)
+        # the hash of content that is described anew is known to nobody else
+        _need_tracker(screen, where, metainfo, local=shared.torrent is not None)
         have = None
         if part:
             try:
@@ -192,7 +202,7 @@ async def start_downloads(
     for word in words:
         metainfo = await _find_wanted(screen, where, word)
         if not (metainfo.web_seeds and where.web_seeds):
-            _need_tracker(where, metainfo)
+            _need_tracker(screen, where, metainfo)
         torrent = await start_download(
             screen,
             client,

@@ -134,7 +134,7 @@ Bind = Annotated[
     typer.Option(
         "--bind",
         metavar="ADDRESS",
-        help="Listen on this address only (by default on all, IPv4 and IPv6).",
+        help="Listen on this address only, and connect from it (default: all, IPv4 and IPv6).",
     ),
 ]
 NoPex = Annotated[

@@ -308,6 +308,23 @@ def test_piece_lists_are_for_seeders_and_a_tracker_must_be_known(
     assert "-i HOST" in only_line(seed)
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_a_torrent_without_a_tracker_needs_one_where_the_local_network_is_not_asked(
+    swarm: Any, content: bytes, private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("P2PFS_NO_LSD")
+    more = ("--private",) if private else ()
+    made = swarm.run("make-torrent", f"seeds/{NAME}", "-o", "x.torrent", *more)
+    assert made.wait() == 0
+    quiet = () if private else ("--no-lsd",)
+    for command in (("seed", "-f", "x.torrent"), ("download", "x.torrent"), ("seed", "-f", NAME)):
+        if private and NAME in command:
+            continue
+        process = swarm.run(*command, "-p", "0", *quiet)
+        assert process.wait() == 2
+        assert "names no tracker: say where one is with -i HOST" in only_line(process)
+
+
 def test_the_next_free_port_of_five_is_taken_and_all_taken_is_said(
     swarm: Any, content: bytes
 ) -> None:

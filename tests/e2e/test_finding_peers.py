@@ -146,6 +146,25 @@ def test_a_peer_on_the_local_network_is_found_without_a_tracker(
 
 
 @with_namespaces
+def test_a_torrent_that_names_no_tracker_is_found_on_the_local_network_and_that_is_said(
+    machines: tuple[Machine, Machine],
+) -> None:
+    here, there = machines
+    here.content(NAME, SIZE)
+    assert here.run("make-torrent", f"seeds/{NAME}", "-o", "bare.torrent").wait() == 0
+    (there.folder / "bare.torrent").write_bytes(here.read("bare.torrent"))
+    seed = ours(here, "seed", "-f", "bare.torrent")
+
+    fetched = ours(there, "download", "bare.torrent")
+
+    assert fetched.wait() == 0, str(fetched)
+    assert there.read(f"output/{NAME}") == here.read(f"seeds/{NAME}")
+    for process in (seed, fetched):
+        said = process.event("note", lambda event: "names no tracker" in event["text"])["text"]
+        assert "on the local network alone" in said
+
+
+@with_namespaces
 @with_ipv6
 def test_a_peer_that_has_nothing_but_a_link_local_address_is_found(
     machines: tuple[Machine, Machine],
