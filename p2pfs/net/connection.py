@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pfs.errors import NetworkError, P2pfsError, WireError
@@ -29,20 +29,23 @@ log = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT: Final = 10.0
 
 BURDEN_SHARE: Final = 0.05
-"""How much of our time the small messages of one peer may take, beyond what it earns."""
+"""How much of our processor time the small messages of one peer may take, beyond what it earns."""
 
 EARNED: Final = 20e-6 / BLOCK_LENGTH
 """Seconds that each byte it takes from us earns a peer: its request took a tenth of that."""
+
+GIVEN: Final = 500e-6 / BLOCK_LENGTH
+"""Seconds that each byte of a block it gives us may take: many times what it does, for slow machines."""
 
 BURDEN_BURST: Final = 0.1
 """Seconds of our time that they may take at once; then the peer waits until that is paid back."""
 
 MAX_TALK: Final = 64 * 1024
-"""Bytes received at once from a peer that owes us no blocks: small messages take up to twenty
+"""Bytes received at once from a peer that gives us no blocks: small messages take up to twenty
 times their size while they are handled."""
 
-MAX_STEP: Final = 0.25
-"""Seconds counted for one chunk at most: this process may have been asleep meanwhile."""
+MAX_TRUST: Final = 1024 * 1024
+"""Bytes beyond those that are received at once from a peer that gives us blocks."""
 
 
 class Party(Protocol):
@@ -106,6 +109,7 @@ class Connection:
         self._greeting = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
+        self._trust = 0  # bytes of blocks that it gave lately, less those of all else
         self._owed_time = 0.0
         self._owed_at = 0.0
         self._taken = 0
@@ -165,13 +169,13 @@ class Connection:
             self.owner.down_limit.wait(self.stream)
         elif self.peer is None or not self.peer.session.outstanding:
             return min(allowance, MAX_TALK)
-        return allowance
+        return min(allowance, MAX_TALK + self._trust)
 
     def data_received(self, data: memoryview) -> None:
         self.owner.down_limit.took(len(data), self.stream)
         peer = self.peer
-        gained = 0 if peer is None else peer.down.total
-        start = perf_counter()
+        total = 0 if peer is None else peer.down.total
+        start = thread_time()
         try:
             if peer is not None:
                 assert self.exchange is not None
@@ -183,14 +187,19 @@ class Connection:
         except Exception:
             log.exception("a fault of ours while handling what %s sent", self.address)
             self.close("a fault of ours")
-        if peer is not None and peer.down.total == gained:
-            self._burden(peer, start)
+        if peer is None:
+            return
+        given = peer.down.total - total
+        self._trust = min(MAX_TRUST, max(0, self._trust + 2 * given - len(data)))
+        spent = thread_time() - start - GIVEN * given
+        if spent > 0.0:
+            self._burden(peer, spent)
 
-    def _burden(self, peer: Peer, start: float) -> None:
-        """A chunk without blocks was handled: who sends many of them has to wait at times."""
+    def _burden(self, peer: Peer, spent: float) -> None:
+        """What is no block took `spent` seconds: who has us handle much has to wait at times."""
         now = perf_counter()
-        paid = BURDEN_SHARE * (start - self._owed_at) + EARNED * (peer.up.total - self._taken)
-        self._owed_time = max(0.0, self._owed_time - paid) + min(now - start, MAX_STEP)
+        paid = BURDEN_SHARE * (now - self._owed_at) + EARNED * (peer.up.total - self._taken)
+        self._owed_time = max(0.0, self._owed_time - paid) + spent
         self._owed_at = now
         self._taken = peer.up.total
         if self._owed_time > BURDEN_BURST:

@@ -49,6 +49,10 @@ TAKEN_BACK: Final = 1000
 INTRODUCTIONS: Final = 8
 """Extended handshakes that a peer may send before more of them count as breaches."""
 
+REPETITIONS: Final = 64
+"""Have alls after the first message before more of them count as breaches: each takes few bytes
+and, of a peer that takes pieces back, much time."""
+
 STRIKES: Final = 64
 """Harmless breaches (unasked blocks, requests that cannot be served) borne before closing."""
 
@@ -103,6 +107,7 @@ class Session:
         self._forgotten = 0  # requests taken back that are not in there any more
         self._strikes = 0
         self._introductions = 0
+        self._repetitions = 0
         self._offered: dict[int, bytes] = {}  # what we said we understand, by our ids
         self._field_due = True  # nothing came yet that has to follow the bitfield
         self._breached = False
@@ -211,6 +216,12 @@ class Session:
 
     def _receive_more(self, message: wire.Bitfield | wire.HaveAll) -> Event | None:
         """In place of many haves, as aria2 tells of its progress; it takes nothing back."""
+        if isinstance(message, wire.HaveAll):
+            self._repetitions += 1
+            if self._repetitions > REPETITIONS:
+                self._strike("messages that it has everything")
+        if self.peer_has.complete:
+            return None
         more = self._field_in(message) - self.peer_has
         if not more.count:
             return None

@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from p2pfs.errors import NetworkError
 from p2pfs.net import connection as connection_module
-from p2pfs.net.connection import Connection
+from p2pfs.net.connection import MAX_TALK, Connection
 from p2pfs.net.engine import Torrent
 from p2pfs.net.exchange import Exchange
 from tests.support import fake_peer
 from tests.support.sockets import tcp_pair
-from tests.support.swarm import LOCAL, HandMade, Sample, Swarm, at, done
+from tests.support.swarm import LOCAL, HandMade, Sample, Swarm, at, done, make_sample
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.loops("uvloop")
@@ -404,3 +405,51 @@ async def test_a_peer_whose_messages_cost_much_time_has_to_wait(
     assert sorted(peer.pieces for peer in torrent.peers()) == [0, 1]
     await busy.close()
     await good.close()
+
+
+async def test_what_comes_beside_blocks_costs_time_as_well(
+    swarm: Swarm, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, torrent = await swarm.download(sample)
+    busy, good = await HandMade.dial(torrent._client), await HandMade.dial(torrent._client)
+    await good.meet(sample.info_hash)
+    await busy.meet(sample.info_hash)
+    await busy.send(fake_peer.everything(sample.count), fake_peer.message(fake_peer.UNCHOKE))
+    piece, begin, length = (await busy.expect(fake_peer.REQUEST)).triple
+    monkeypatch.setattr(connection_module, "GIVEN", 0.0)
+    monkeypatch.setattr(connection_module, "BURDEN_BURST", 0.0)
+    monkeypatch.setattr(connection_module, "BURDEN_SHARE", 1e-6)
+
+    await busy.send(fake_peer.block(piece, begin, sample.block(piece, begin, length)))
+    await until(lambda: any(peer.bytes_down for peer in torrent.peers()))
+    await busy.send(fake_peer.message(fake_peer.INTERESTED))
+    monkeypatch.undo()
+    await good.send(fake_peer.message(fake_peer.INTERESTED))
+    await until(lambda: any(one.peer_interested and not one.bytes_down for one in torrent.peers()))
+
+    assert not any(one.peer_interested and one.bytes_down for one in torrent.peers())
+    await busy.close()
+    await good.close()
+
+
+async def test_much_is_received_at_once_only_while_most_of_it_is_blocks(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    sample = make_sample(tmp_path / "shared", 4_000_000)
+    _, torrent = await swarm.download(sample)
+    peer = await HandMade.dial(torrent._client)
+    await peer.meet(sample.info_hash)
+    await peer.send(fake_peer.everything(sample.count), fake_peer.message(fake_peer.UNCHOKE))
+    asked = [(await peer.expect(fake_peer.REQUEST)).triple for _ in range(8)]
+    [connection] = torrent.exchange.connections.values()
+    assert connection.receive_allowance() == MAX_TALK
+
+    blocks = [fake_peer.block(p, b, sample.block(p, b, size)) for p, b, size in asked[1:]]
+    await peer.send(*blocks)
+    await until(lambda: connection.receive_allowance() > MAX_TALK)
+    await peer.send(fake_peer.have(1) * (sum(map(len, blocks)) // 9 + 1))
+    await until(lambda: connection.receive_allowance() == MAX_TALK)
+
+    assert connection.peer is not None
+    assert connection.peer.session.outstanding
+    await peer.close()

@@ -23,7 +23,14 @@ from p2pfs.swarm.events import (
     PeerRejected,
     PeerUnchoked,
 )
-from p2pfs.swarm.session import MAX_ALLOWED, MAX_REFUSED, STRIKES, TAKEN_BACK, Session
+from p2pfs.swarm.session import (
+    MAX_ALLOWED,
+    MAX_REFUSED,
+    REPETITIONS,
+    STRIKES,
+    TAKEN_BACK,
+    Session,
+)
 from tests.swarm.link import Pair, output, pattern
 
 GEOMETRY = Geometry(10 * 4 * BLOCK_LENGTH - 100, 4 * BLOCK_LENGTH)  # 10 pieces, the last shorter
@@ -120,6 +127,20 @@ def test_a_later_have_all_adds_what_the_peer_had_not(first):
 
     assert events == ([PeerHaves(missing)] if missing.count else [])
     assert peer.peer_has.complete
+
+
+@pytest.mark.parametrize("between", ["", "taken back"])
+def test_later_have_alls_are_borne_so_many_times(between):
+    peer = session(told=False)
+    offered = extension.offer(extension.DONT_HAVE)
+    peer.send_extended_handshake(ExtendedHandshake(messages=offered))
+    peer.receive_data(wire.HAVE_ALL, 0.0)
+    lost = wire.encode_extended(offered[extension.DONT_HAVE], bytes(4)) if between else b""
+
+    events = peer.receive_data((lost + wire.HAVE_ALL) * (REPETITIONS + STRIKES), 0.0)
+
+    assert not any(isinstance(event, Breached) for event in events)
+    assert "everything" in breach(peer, lost + wire.HAVE_ALL)
 
 
 @pytest.mark.parametrize(
