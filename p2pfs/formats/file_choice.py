@@ -49,8 +49,8 @@ def choose_files(metainfo: Metainfo, words: Iterable[str | int]) -> frozenset[in
             found = _numbered(word, numbers) or set()
         if not found:
             raise UsageError(
-                f"{metainfo.name} has no file {word[:80]!r}: p2pfs show lists its "
-                f"{len(numbers)} files with their numbers"
+                f"{metainfo.name} has no file {word[:80]!r}: p2pfs show numbers its "
+                f"{len(numbers)} file{'s' * (len(numbers) != 1)}"
             )
         chosen |= found
     if not chosen:

@@ -50,6 +50,13 @@ def test_a_word_that_stands_for_no_file_is_refused(album, word):
         choose_files(album, [word])
 
 
+def test_how_many_files_there_are_instead_is_told(album):
+    with pytest.raises(UsageError, match="p2pfs show numbers its 5 files$"):
+        choose_files(album, ["x"])
+    with pytest.raises(UsageError, match="film has no file 'x': p2pfs show numbers its 1 file$"):
+        choose_files(described("film"), ["x"])
+
+
 @pytest.mark.parametrize("index", [-1, 1, 6])
 def test_an_index_that_is_no_file_or_padding_is_refused(album, index):
     with pytest.raises(UsageError, match="no file"):
