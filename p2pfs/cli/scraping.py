@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2pfs.cli.hashing import emit
+from p2pfs.cli.listed_views import SHORT_HASH
 from p2pfs.cli.options import Host, Json, LogFile, TrackerPort, Verbose
 from p2pfs.cli.run import run_async, start_logging
 from p2pfs.cli.text import check_words, counted, printable, shorten, write_out
@@ -200,6 +202,7 @@ def _object(one: _Answer) -> dict[str, Any]:
 def _table(answers: Sequence[_Answer]) -> str:
     from p2pfs.cli.views import table
 
+    names = Counter(one.name for one in {one.wanted for one in answers})
     rows = []
     for one in answers:
         entry = one.entry
@@ -209,5 +212,7 @@ def _table(answers: Sequence[_Answer]) -> str:
             else (str(entry.complete), str(entry.incomplete), str(entry.downloaded))
         )
         name = shorten(printable(one.wanted.name), _NAME_COLUMNS)
+        if names[one.wanted.name] > 1:
+            name += f"@{str(one.wanted.torrent_id)[:SHORT_HASH]}"
         rows.append([name, *counts, printable(one.tracker.partition("?")[0])])
     return table(["name", "seeders", "leechers", "completed", "tracker"], rows, left=(0, 4))

@@ -103,6 +103,19 @@ def test_several_torrents_are_asked_together(swarm: Any, known: str) -> None:
     ]
 
 
+def test_torrents_of_one_name_are_told_apart_by_their_hashes(swarm: Any, known: str) -> None:
+    made = swarm.run("make-torrent", f"seeds/{NAME}", "-o", "other.torrent", "-l", "32KiB")
+    assert made.wait() == 0
+
+    asked = swarm.run("scrape", known, "other.torrent", "-i", f"127.0.0.1:{swarm.port}")
+
+    assert asked.wait() == 0
+    assert [line.split()[:2] for line in asked.lines[1:]] == [
+        [f"{NAME}@{info_hash(swarm, known)[:8]}", "1"],
+        [f"{NAME}@{info_hash(swarm, 'other.torrent')[:8]}", "-"],
+    ]
+
+
 def test_a_tracker_that_is_away_is_named_and_the_others_answer(swarm: Any, known: str) -> None:
     away = "udp://127.0.0.1:1/announce"
     asked = swarm.run("scrape", known, "-t", away, "-i", f"127.0.0.1:{swarm.port}")
