@@ -112,5 +112,7 @@ def check_url(url: str, schemes: tuple[str, ...], *, example: str | None = None)
         raise UsageError(f"{url!r} {reason}") from None
     if parts.scheme not in schemes or not parts.hostname or port == 0:
         raise UsageError(f"{url!r} {reason}")
+    if parts.scheme == "udp" and port is None:
+        raise UsageError(f"{url!r}: a udp:// tracker needs a port, as in udp://host:9999/announce")
     if not url.isprintable() or any(mark in url for mark in ' "<>\\'):
         raise UsageError(f"{url!r} {reason}")

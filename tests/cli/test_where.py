@@ -62,6 +62,13 @@ def test_a_url_needs_a_host_a_possible_port_and_a_scheme_that_is_asked_for() -> 
             check_url(url, ("http",))
 
 
+def test_a_udp_tracker_needs_a_port_since_there_is_none_that_goes_without_saying() -> None:
+    check_url("http://tracker.example/announce", ("http", "udp"))
+    for url in ("udp://tracker.example", "udp://[::1]/announce", "udp://x:"):
+        with pytest.raises(UsageError, match="a udp:// tracker needs a port"):
+            check_url(url, ("http", "udp"))
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_how_peers_are_looked_for_is_up_to_the_user(wanted: bool) -> None:
     client = _client(Where(None, 9999, 0, None, pex=wanted, lsd=wanted))
