@@ -51,9 +51,9 @@ def test_a_word_that_stands_for_no_file_is_refused(album, word):
 
 
 def test_how_many_files_there_are_instead_is_told(album):
-    with pytest.raises(UsageError, match="p2pfs show numbers its 5 files$"):
+    with pytest.raises(UsageError, match=r"p2pfs show numbers its 5 files$"):
         choose_files(album, ["x"])
-    with pytest.raises(UsageError, match="film has no file 'x': p2pfs show numbers its 1 file$"):
+    with pytest.raises(UsageError, match=r"film has no file 'x': p2pfs show numbers its 1 file$"):
         choose_files(described("film"), ["x"])
 
 
