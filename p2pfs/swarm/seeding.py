@@ -11,10 +11,14 @@ copies go where uplinks are fast.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from typing import Final
 
 from p2pfs.swarm.uploads import UploadQueue
 
 __all__ = ["Ready", "ServeOrder"]
+
+HELD_PER_COPY: Final = 8
+"""Pieces held back that weigh as much as a second copy."""
 
 Ready = Callable[[int], bool]
 """Whether a piece can be sent now; if not, it is asked again later."""
@@ -66,6 +70,8 @@ class ServeOrder:
     ) -> tuple[Hashable, int] | None:
         """The peer to serve next and the piece, among `queues`; the first of equals.
 
+        What a peer holds back makes copies for it dearer: were it given one new piece after
+        the other, the rest, who wait for pieces that it has, would never ask for new ones.
         With `first` the first peer of all, whatever a copy for it costs. Peers whose best
         piece is not ready are passed over.
         """
@@ -75,6 +81,7 @@ class ServeOrder:
             if not queue:
                 continue
             cost, piece = self.best(peer, queue)
+            cost += self.held(peer) // HELD_PER_COPY
             if (chosen is None or cost < lowest) and ready(piece):
                 chosen, lowest = (peer, piece), cost
                 if cost == 0 or first:

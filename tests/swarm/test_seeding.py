@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest
-from p2pfs.swarm.seeding import ServeOrder
+from p2pfs.swarm.seeding import HELD_PER_COPY, ServeOrder
 from p2pfs.swarm.uploads import UploadQueue
 
 A, B, C = "a", "b", "c"
@@ -143,3 +143,14 @@ def test_served_first_means_whatever_the_copy_costs():
 
     assert order.choose([(A, asks(0)), (C, asks(1))], in_memory) == (C, 1)
     assert order.choose([(A, asks(0)), (C, asks(1))], in_memory, first=True) == (A, 0)
+
+
+def test_who_holds_back_much_is_given_no_more_while_others_wait():
+    order = given(*((A, piece) for piece in range(HELD_PER_COPY + 1)), pieces=32)
+
+    assert order.choose([(A, asks(20)), (B, asks(0))], in_memory) == (A, 20)
+
+    for piece in range(9, 2 * HELD_PER_COPY):
+        order.gave(A, piece)
+
+    assert order.choose([(A, asks(20)), (B, asks(0))], in_memory) == (B, 0)
