@@ -2,22 +2,23 @@
 
 Invariant: what was fetched once is not fetched again: the metadata is kept as a .torrent in
 `torrents/`, and the same link finds it there. A link that nobody answers is gone on with, and
-what was tried is told, less and less often.
+what was tried is told, less and less often. What goes wrong with one never stops the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfs.cli import torrent_files, views
 from p2pfs.cli.joining import start_download
+from p2pfs.cli.run import error_text
 from p2pfs.cli.text import printable
 from p2pfs.cli.units import format_duration
-from p2pfs.errors import FormatError, MagnetError, NetworkError, UsageError
+from p2pfs.errors import FormatError, MagnetError, NetworkError, P2pfsError, UsageError
 
 if TYPE_CHECKING:
     from p2pfs.cli.screen import Screen
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from p2pfs.net.metadata_fetch import MetadataFetch
     from p2pfs.net.tried import Fetched
 
-__all__ = ["MagnetDownloads", "read_link"]
+__all__ = ["MagnetDownloads", "raise_failures", "read_link"]
 
 _TELL_EVERY = 0.5
 _EXPLAIN_AFTER = 20.0
@@ -39,6 +40,23 @@ _EXPLAIN_EVERY = 600.0
 
 _NAME_ONE = "say where a tracker is with -i HOST (and -d PORT)"
 _CUT = "; if it was longer, put it into quotes: a shell ends it at the first &"
+
+_NAMED = 5
+"""Names that an error line lists."""
+
+
+class _Failed(P2pfsError):
+    """Some of what was asked for could not be fetched."""
+
+
+def raise_failures(failures: Mapping[str, P2pfsError], asked: int) -> None:
+    """What is to be said at the end when not all of `asked` things are here, by their names."""
+    if failures and asked == 1:
+        raise next(iter(failures.values()))
+    if failures:
+        names = ", ".join(printable(name) for name in list(failures)[:_NAMED])
+        more = f" and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
+        raise _Failed(f"{len(failures)} of {asked} could not be fetched: {names}{more}")
 
 
 def read_link(text: str) -> Magnet:
@@ -68,7 +86,8 @@ class MagnetDownloads:
 
     `files`, if any, are chosen instead of those that a link selects (BEP 53). `patience`:
     seconds without any metadata after which a link is given up, 0 for never. `local`: peers
-    are looked for on the local network too. Raises `UsageError` for a link that cannot be used.
+    are looked for on the local network too. `others`: what the command downloads beside them.
+    Raises `UsageError` for a link that cannot be used.
     """
 
     def __init__(
@@ -82,6 +101,7 @@ class MagnetDownloads:
         sequential: bool = False,
         patience: float = 0.0,
         local: bool = False,
+        others: int = 0,
         as_json: bool = False,
     ) -> None:
         self._screen = screen
@@ -89,7 +109,9 @@ class MagnetDownloads:
         from p2pfs.formats.magnet import merged
 
         self.magnets = merged(map(read_link, links))
+        self._asked = len(self.magnets) + others
         self._fetched: dict[str, Fetched] = {}
+        self._failures: dict[str, P2pfsError] = {}
         for magnet in self.magnets:
             if not (local or self._has_whom_to_ask(magnet)):
                 raise UsageError(f"{_alone(magnet)}: {_NAME_ONE}{_CUT * _is_bare(magnet)}")
@@ -111,14 +133,15 @@ class MagnetDownloads:
         return "; ".join(lines) or "the metadata is there"
 
     def feed(self, client: Client) -> Callable[[Session], Coroutine[Any, Any, None]]:
-        """What downloads all in a session; ends when each is complete.
+        """What downloads all in a session; ends when each is complete or has failed.
 
-        Raises what ends one of them.
+        Raises what is to be said when nothing that was asked for can come any more; the rest
+        is for `raise_failures`, when the others are through.
         """
 
         async def run(session: Session) -> None:
             work = [
-                asyncio.ensure_future(self._download(client, one, session)) for one in self.magnets
+                asyncio.ensure_future(self._attempt(client, one, session)) for one in self.magnets
             ]
             try:
                 await asyncio.gather(*work)
@@ -126,8 +149,23 @@ class MagnetDownloads:
                 for task in work:
                     task.cancel()
                 await asyncio.gather(*work, return_exceptions=True)
+            if len(self._failures) == self._asked:
+                self.raise_failures()
 
         return run
+
+    def raise_failures(self) -> None:
+        """Raise what is to be said at the end when not every link was downloaded."""
+        raise_failures(self._failures, self._asked)
+
+    async def _attempt(self, client: Client, magnet: Magnet, session: Session) -> None:
+        try:
+            await self._download(client, magnet, session)
+        except P2pfsError as error:
+            taken = magnet.shown in self._failures
+            self._failures[str(magnet.torrent_id) if taken else magnet.shown] = error
+            if self._asked > 1:
+                self._screen.failed(magnet.shown, error_text(error))
 
     async def _download(self, client: Client, magnet: Magnet, session: Session) -> None:
         for torrent in client.torrents:  # named in another way, too

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfs.cli.fetching import MagnetDownloads
+from p2pfs.cli.fetching import MagnetDownloads, raise_failures
 from p2pfs.cli.joining import start_download
 from p2pfs.cli.options import (
     Bind,
@@ -37,7 +37,7 @@ from p2pfs.cli.options import (
 from p2pfs.cli.replaced import watch_for_another
 from p2pfs.cli.run import error_text, run_async, start_logging
 from p2pfs.cli.screen import open_screen
-from p2pfs.cli.text import check_words, printable
+from p2pfs.cli.text import check_words
 from p2pfs.cli.units import rate_option
 from p2pfs.cli.wanted import Found, find_wanted
 from p2pfs.errors import P2pfsError, StorageError
@@ -138,10 +138,6 @@ def _check_output(folder: Path) -> None:
         raise StorageError(f"nothing can be written in {folder}: choose another folder with -o")
 
 
-class _Failed(P2pfsError):
-    """Some of what was asked for could not be fetched."""
-
-
 class _Getting:
     """The downloads of one command, `RUNNING` at a time."""
 
@@ -187,13 +183,7 @@ class _Getting:
 
     def raise_failures(self) -> None:
         """What is to be said at the end when not everything is here."""
-        failures = self._found.failures
-        if failures and self._asked == 1:
-            raise next(iter(failures.values()))
-        if failures:
-            names = ", ".join(printable(name) for name in list(failures)[:_NAMED])
-            more = f" and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
-            raise _Failed(f"{len(failures)} of {self._asked} could not be fetched: {names}{more}")
+        raise_failures(self._found.failures, self._asked)
 
     async def run(self, session: Session) -> None:
         """Fetch all; ends when each is complete or has failed."""
@@ -256,7 +246,3 @@ class _Getting:
             sequential=self.sequential,
             bar=False,
         )
-
-
-_NAMED = 5
-"""Names that an error line lists."""

@@ -122,6 +122,7 @@ def _run_downloader(
         sequential=sequential,
         patience=patience,
         local=where.lsd,
+        others=len(words) - len(links),
         as_json=as_json,
     )
 
@@ -148,7 +149,9 @@ def _run_downloader(
             screen.status = lambda: magnets.status() or role
             names = ", ".join([*(one.progress().name for one in downloads), *magnets.names])
             screen.ready(client.addresses, torrents=f"downloading {names}")
-            return await session.run()
+            code = await session.run()
+            magnets.raise_failures()
+            return code
 
     run_async(work, screen.finish)
 

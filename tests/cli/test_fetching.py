@@ -13,8 +13,9 @@ import pytest
 from p2pfs.cli import fetching
 from p2pfs.cli.fetching import MagnetDownloads
 from p2pfs.cli.screen import PlainScreen
+from p2pfs.cli.session import Session
 from p2pfs.cli.torrent_files import keep_fetched
-from p2pfs.errors import NetworkError, UsageError
+from p2pfs.errors import NetworkError, P2pfsError, UsageError
 from p2pfs.formats import magnet
 from p2pfs.net.engine import Client
 from p2pfs.storage.creating import make_metainfo
@@ -172,3 +173,41 @@ async def test_metadata_that_is_at_hand_leaves_the_choice_of_files_to_the_link(
         assert [file.wanted for file in torrent.files()] == [False, True]
         (top,) = await done(torrent)
         assert [entry.name for entry in os.scandir(top)] == ["b"]
+
+
+async def test_a_link_that_fails_is_told_and_the_others_go_on(
+    here: Path, tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_sample(tmp_path / "other", name="other.bin", seed=2)
+    screen = Paper()
+    async with Client(bind=LOCAL) as seeder, Client(bind=LOCAL) as client:
+        for one in (sample, other):
+            await seeder.seed(one.metainfo, one.path)
+        links = [link_to(other, at(seeder), selected=((7, 7),)), link_to(sample, at(seeder))]
+        downloads = MagnetDownloads(screen, links, here / "output")
+        session = Session(
+            screen, output=here / "output", stay=False, feed=downloads.feed(client), listen=False
+        )
+
+        assert await session.run() == 0
+
+        assert sample.is_at(here / "output" / "story.bin")
+        assert "p2pfs: other.bin: the magnet link selects none of" in capsys.readouterr().err
+        with pytest.raises(P2pfsError, match=r"1 of 2 could not be fetched: other\.bin$"):
+            downloads.raise_failures()
+
+
+async def test_when_no_link_can_be_downloaded_that_is_the_end(here: Path, sample: Sample) -> None:
+    async with Client(bind=LOCAL) as seeder, Client(bind=LOCAL) as client:
+        await seeder.seed(sample.metainfo, sample.path)
+        unusable = link_to(sample, at(seeder), selected=((7, 7),))  # its metadata is kept
+        for links, patience, said in (
+            ([unusable], 0.0, "selects none of"),
+            ([unusable, GONE], 0.1, "2 of 2 could not be fetched"),
+        ):
+            downloads = MagnetDownloads(Paper(), links, here / "output", patience=patience)
+            session = Session(
+                Paper(), output=here, stay=True, feed=downloads.feed(client), listen=False
+            )
+            with pytest.raises(P2pfsError, match=said):
+                await session.run()

@@ -282,6 +282,24 @@ def test_a_link_that_nobody_answers_ends_with_what_was_tried(lab: Lab) -> None:
     assert not (lab.folder / "output").exists()
 
 
+def test_a_link_that_fails_ends_none_of_the_others(lab: Lab) -> None:
+    lab.tracker()
+    data = {name: lab.content(name, SIZE) for name in ("a", "b", "c")}
+    torrents = [lab.torrent(f"seeds/{name}", output=f"{name}.torrent") for name in data]
+    lab.seed(*(word for torrent in torrents for word in ("-f", torrent)))
+    bad, good = (link(lab, torrent) for torrent in torrents[:2])
+
+    ours = lab.p2pfs("download", f"{bad}&so=7", good, "c.torrent", "-p", "0", "--no-lsd")
+
+    assert ours.wait() == 1, str(ours)
+    for name in ("b", "c"):
+        assert lab.read(f"output/{name}") == data[name]
+    assert not (lab.folder / "output/a").exists()
+    told, last = ours.errors
+    assert told.startswith("p2pfs: a: the magnet link selects none of the 1 files of a")
+    assert last == "p2pfs: 1 of 3 could not be fetched: a"
+
+
 @pytest.mark.parametrize(
     ("magnet", "reason"),
     [
