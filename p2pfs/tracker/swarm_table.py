@@ -15,9 +15,12 @@ import random
 from array import array
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 __all__ = ["Counts", "PeerKind", "SwarmPeer", "SwarmTable"]
+
+Run: TypeAlias = tuple[int, int]
+"""Neighbouring rows: the first, and the one after the last."""
 
 _INDEX_FROM = 12
 """Below this many peers a search of the list costs less than a dictionary holds."""
@@ -130,6 +133,9 @@ class SwarmTable:
 
     def move(self, row: int, kind: PeerKind) -> int:
         """Bring a row into the run of `kind`: a swap at each border that it crosses."""
+        first, end = self._run(kind)
+        if first <= row < end:
+            return row
         if kind is not PeerKind.SEED and row >= self.seeds_from:
             self._swap(row, self.seeds_from)
             row = self.seeds_from
@@ -163,14 +169,15 @@ class SwarmTable:
 
     def touch(self, row: int, peer: SwarmPeer, now: float) -> None:
         self.seen[row] = now
-        if len(peer.host) == 4:
-            self.v4[6 * row : 6 * row + 6] = peer.host + peer.port.to_bytes(2, "big")
+        host = peer.host
+        if len(host) == 4:
+            self.v4[6 * row : 6 * row + 6] = host + peer.port.to_bytes(2, "big")
             return
         if self.v6 is None:
             self.v6 = bytearray(18 * len(self.ids))
-        self.v6[18 * row : 18 * row + 18] = peer.host + peer.port.to_bytes(2, "big")
+        self.v6[18 * row : 18 * row + 18] = host + peer.port.to_bytes(2, "big")
 
-    def pick(self, row: int, kind: PeerKind, numwant: int, rng: random.Random) -> list[range]:
+    def pick(self, row: int, kind: PeerKind, numwant: int, rng: random.Random) -> list[Run]:
         """The rows of up to `numwant` random others for an asker of this kind.
 
         `row` is the asker's own, -1 when it is not listed.
@@ -180,7 +187,7 @@ class SwarmTable:
             return _sample(row + 1, count, count - 1, numwant, rng)
         return _sample(0, count, count, numwant, rng)
 
-    def packed(self, picked: Sequence[range], asker: SwarmPeer) -> tuple[bytes, bytes]:
+    def packed(self, picked: Sequence[Run], asker: SwarmPeer) -> tuple[bytes, bytes]:
         """Address and port of each, 6 bytes a peer and 18 bytes a peer, for this asker.
 
         An address of its family where the peer has one; the one that it asks from is left
@@ -189,7 +196,7 @@ class SwarmTable:
         own = asker.host + asker.port.to_bytes(2, "big")
         if self.v6 is None:
             v4 = self.v4
-            joined = b"".join([v4[6 * part.start : 6 * part.stop] for part in picked])
+            joined = b"".join([v4[6 * start : 6 * stop] for start, stop in picked])
             if own not in joined:
                 return joined, b""
         found = [one for _, one in self.listed(picked, asker)]
@@ -198,10 +205,10 @@ class SwarmTable:
             b"".join([one for one in found if len(one) == 18]),
         )
 
-    def listed(self, picked: Sequence[range], asker: SwarmPeer) -> list[tuple[int, bytes]]:
+    def listed(self, picked: Sequence[Run], asker: SwarmPeer) -> list[tuple[int, bytes]]:
         """The same as rows, each with its address; no address twice."""
         own = asker.host + asker.port.to_bytes(2, "big")
-        found = {self._address(row, len(own)): row for part in picked for row in part}
+        found = {self._address(row, len(own)): row for run in picked for row in range(*run)}
         found.pop(own, None)
         return [(row, address) for address, row in found.items()]
 
@@ -231,7 +238,7 @@ def _swap_cells(column: bytearray, width: int, one: int, other: int) -> None:
     column[other : other + width] = held
 
 
-def _sample(first: int, end: int, count: int, want: int, rng: random.Random) -> list[range]:
+def _sample(first: int, end: int, count: int, want: int, rng: random.Random) -> list[Run]:
     """Up to `want` of the `count` numbers from `first` on, which go on at 0 after `end` - 1.
 
     Each is as likely as any other. Few runs of neighbours, in O(want / `_TOGETHER`).
@@ -240,7 +247,7 @@ def _sample(first: int, end: int, count: int, want: int, rng: random.Random) -> 
         return _around(first, end, count)
     if want <= 0:
         return []
-    length = _TOGETHER if count >= 2 * want else 1
+    length = _TOGETHER if count >= 2 * max(want, _TOGETHER) else 1
     runs, rest = divmod(count, length)
     draw = rng.random
     first += int(draw() * (rest + 1))  # the rest is left out at either end
@@ -248,20 +255,25 @@ def _sample(first: int, end: int, count: int, want: int, rng: random.Random) -> 
     if 2 * few > runs:
         places: Iterable[int] = rng.sample(range(runs), few)
     else:
-        chosen = {int(draw() * runs) for _ in range(few)}
+        chosen: set[int] = set()
         while len(chosen) < few:
             chosen.add(int(draw() * runs))
         places = chosen
-    found: list[range] = []
+    found: list[Run] = []
     for place in places:
-        found += _around(first + place * length, end, length if length < want else want)
+        start = first + place * length
+        stop = start + (length if length < want else want)
+        if stop <= end:
+            found.append((start, stop))
+        else:
+            found += _around(start, end, stop - start)
         want -= length
     return found
 
 
-def _around(start: int, end: int, size: int) -> list[range]:
+def _around(start: int, end: int, size: int) -> list[Run]:
     """`size` numbers from `start` on, going on at 0 after `end` - 1, in at most two runs."""
     if start >= end:
         start -= end
     stop = start + size
-    return [range(start, stop)] if stop <= end else [range(start, end), range(stop - end)]
+    return [(start, stop)] if stop <= end else [(start, end), (0, stop - end)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2pfs.tracker.swarm_table import Counts, PeerKind, SwarmPeer, SwarmTable
@@ -90,6 +90,9 @@ def test_addresses_of_the_second_family_move_with_their_row() -> None:
 
 
 @given(st.integers(0, 260), st.integers(0, 60), st.integers(-1, 259), st.integers(0, 2**32))
+@example(2, 1, -1, 0)
+@example(9, 4, 3, 0)
+@example(21, 10, 20, 5)
 @settings(max_examples=200)
 def test_a_pick_is_of_different_others_and_as_many_as_there_are(
     count: int, want: int, row: int, seed: int
@@ -101,7 +104,7 @@ def test_a_pick_is_of_different_others_and_as_many_as_there_are(
 
     picked = table.pick(row, PeerKind.DOWNLOADER, want, random.Random(seed))
 
-    rows = [place for part in picked for place in part]
+    rows = [place for run in picked for place in range(*run)]
     assert len(set(rows)) == len(rows) == min(want, count - (row >= 0))
     assert row not in rows
     assert all(0 <= place < count for place in rows)
