@@ -30,6 +30,7 @@ class JsonScreen(Screen):
     def __init__(self, role: str) -> None:
         super().__init__(role)
         self._seconds: dict[str, float] = {}
+        self._messages: dict[str, str] = {}
 
     def event(self, event: str, **fields: Any) -> None:
         """Write one object."""
@@ -79,6 +80,7 @@ class JsonScreen(Screen):
     def complete(self, progress: Progress, path: Path, seconds: float) -> None:
         self.paths[progress.name] = path
         self._seconds[progress.name] = seconds
+        self._messages[progress.name] = success_line(progress, path)
         self.event(
             "complete",
             name=progress.name,
@@ -99,12 +101,11 @@ class JsonScreen(Screen):
             found["path"] = None if path is None else path.as_posix()
             found["seconds"] = self._seconds.get(progress.name)
             torrents.append(found)
-        messages = [success_line(name, path) for name, path in self.paths.items()]
         self.event(
             "final",
             ok=code == 0,
             exit_code=code,
             error=error,
-            message="; ".join(messages) or None,
+            message="; ".join(self._messages.values()) or None,
             torrents=torrents,
         )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from p2pfs.cli import listed_views, views
-from p2pfs.cli.text import printable, write_out
+from p2pfs.cli.text import counted, printable, write_out
 from p2pfs.cli.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -45,12 +45,15 @@ def address_text(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def success_line(name: str, path: Path) -> str:
-    """The line that says a download is complete and verified."""
+def success_line(progress: Progress, path: Path) -> str:
+    """The line that says a download, or what was chosen of it, is complete and verified."""
     where = path.as_posix()
     if "/" not in where:  # a path drops the folder `.`
         where = f"./{where}"
-    return f"Successfully Downloaded {printable(name)} to {printable(where)}"
+    what = printable(progress.name)
+    if progress.files_chosen is not None:
+        what = f"{progress.files_chosen} of {counted(progress.files_total, 'file')} of {what}"
+    return f"Successfully Downloaded {what} to {printable(where)}"
 
 
 class Screen:
@@ -219,7 +222,7 @@ class PlainScreen(Screen):
             if fetched and seconds > 0:
                 took = f"{seconds:.2f} s" if seconds < 60 else format_duration(seconds)
                 self.write(f"{format_size(fetched)} in {took}, {format_rate(fetched / seconds)}")
-        self.write(success_line(progress.name, path))
+        self.write(success_line(progress, path))
 
     def failed(self, name: str, error: str, candidates: Sequence[Listed] = ()) -> None:
         if candidates:

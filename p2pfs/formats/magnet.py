@@ -207,8 +207,8 @@ def selected_files(magnet: Magnet, metainfo: Metainfo) -> tuple[int, ...]:
     )
     if not chosen:
         raise UsageError(
-            f"the magnet link selects none of the {len(files)} files of {metainfo.name}: "
-            "they are counted from 0"
+            f"the magnet link selects none of the files of {metainfo.name}: they are counted "
+            f"from 0 to {len(files) - 1}"
         )
     return chosen
 

@@ -107,6 +107,8 @@ class Progress:
     files: tuple[FileProgress, ...] = ()
     """The first files of a torrent of several, when asked for."""
     files_total: int = 1
+    files_chosen: int | None = None
+    """How many of them were chosen to be downloaded; None for all."""
 
 
 def label(address: tuple[str, int]) -> str:

@@ -68,6 +68,7 @@ class Reporting:
             down_rate += web.rate(now)
         leeching = None if transfer is None else transfer.leeching
         stuck = leeching and not finished and not any(peer.interesting for peer in peers)
+        chosen = self._store.chosen
         shown = self._holdings.files(files) if files and metainfo.multi_file else ()
         return Progress(
             name=metainfo.shared_name,
@@ -91,6 +92,7 @@ class Reporting:
             tracker=tracker,
             files=tuple(shown),
             files_total=len(metainfo.files) - len(self._store.layout.padding),
+            files_chosen=None if chosen is None else len(chosen),
             web_seeds=web.giving if web else 0,
             web_problems=web.problems() if web else (),
         )

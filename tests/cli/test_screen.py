@@ -204,7 +204,17 @@ def test_plain_progress_lines_come_at_most_every_two_seconds_and_only_with_news(
 
 
 def test_the_success_line_names_the_folder_also_when_it_is_this_one():
-    line = "Successfully Downloaded movie.mkv to "
+    line = "Successfully Downloaded film.mkv to "
 
-    assert success_line("movie.mkv", Path("output/movie.mkv")) == line + "output/movie.mkv"
-    assert success_line("movie.mkv", Path("./movie.mkv")) == line + "./movie.mkv"
+    assert success_line(PROGRESS, Path("output/film.mkv")) == line + "output/film.mkv"
+    assert success_line(PROGRESS, Path("./film.mkv")) == line + "./film.mkv"
+
+
+def test_the_success_line_of_chosen_files_says_how_many_they_are():
+    some = replace(PROGRESS, name="ds", files_chosen=2, files_total=7)
+    line = "Successfully Downloaded 2 of 7 files of ds to o3/ds"
+
+    assert success_line(some, Path("o3/ds")) == line
+    assert success_line(replace(some, files_chosen=None), Path("o3/ds")) == (
+        "Successfully Downloaded ds to o3/ds"
+    )

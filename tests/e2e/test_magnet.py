@@ -155,8 +155,11 @@ def test_a_link_chooses_files(lab: Lab) -> None:
     files = {name: lab.content(name, 50_000, under="seeds/album") for name in "abc"}
     magnet = offered(lab, "seeds/album")
 
-    assert download(lab, f"{magnet}&so=1").wait() == 0
+    ours = download(lab, f"{magnet}&so=1")
 
+    assert ours.wait() == 0
+    message = "Successfully Downloaded 1 of 3 files of album to output/album"
+    assert ours.last("final")["message"] == message
     assert lab.read("output/album/b") == files["b"]
     assert not (lab.folder / "output/album/a").exists()
     assert not (lab.folder / "output/album/c").exists()
@@ -184,7 +187,7 @@ def test_files_that_the_torrent_does_not_have_are_told_of_once_that_is_known(lab
 
     assert by_hand.wait() == by_link.wait() == 2
     assert "*.flac" in one_error_line(by_hand)
-    assert "selects none of the 1 files of album" in one_error_line(by_link)
+    assert "selects none of the files of album" in one_error_line(by_link)
 
 
 def test_content_comes_in_order_if_asked_for(lab: Lab) -> None:

@@ -82,6 +82,7 @@ async def test_what_was_chosen_is_fetched_and_a_later_run_fetches_the_rest(album
             progress = torrent.progress(files=10)
             assert progress.bytes_done == progress.bytes_total
             assert progress.state == "seeding"
+            assert (progress.files_chosen, progress.files_total) == (1, len(LENGTHS))
             assert not torrent.complete
             assert torrent.left > 0
             assert [file.wanted for file in progress.files] == [False, True, False, False]
@@ -92,6 +93,7 @@ async def test_what_was_chosen_is_fetched_and_a_later_run_fetches_the_rest(album
             torrent.add_peers([(LOCAL, seeder.port)])
             top = await asyncio.wait_for(torrent.wait(), 60)
             assert torrent.complete
+            assert torrent.progress().files_chosen is None
             assert names_below(top) == set(LENGTHS)
             for name in LENGTHS:
                 assert (top / name).read_bytes() == (album / name).read_bytes()
