@@ -35,7 +35,8 @@ EARNED: Final = 20e-6 / BLOCK_LENGTH
 """Seconds that each byte it takes from us earns a peer: its request took a tenth of that."""
 
 GIVEN: Final = 500e-6 / BLOCK_LENGTH
-"""Seconds that each byte of a block it gives us may take: many times what it does, for slow machines."""
+"""Seconds that each byte of a block it gives us may take: much more than it needs, for
+slow machines."""
 
 BURDEN_BURST: Final = 0.1
 """Seconds of our time that they may take at once; then the peer waits until that is paid back."""
