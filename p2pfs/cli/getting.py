@@ -40,7 +40,7 @@ from p2pfs.cli.screen import open_screen
 from p2pfs.cli.text import check_words
 from p2pfs.cli.units import rate_option
 from p2pfs.cli.wanted import Found, find_wanted
-from p2pfs.errors import P2pfsError, StorageError
+from p2pfs.errors import P2pfsError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from p2pfs.cli.screen import Screen
@@ -103,7 +103,11 @@ def get(
         from p2pfs.net.engine import Client
         from p2pfs.net.index_client import IndexClient
 
-        place = await locate(host, index_port, config_dir)
+        without = _without_index(words)
+        try:
+            place = await locate(host, index_port, config_dir)
+        except UsageError as error:
+            raise UsageError(f"{error}{without}") from None
         client = Client(
             port=port,
             bind=bind,
@@ -112,7 +116,7 @@ def get(
             peer_exchange=not no_pex,
             local_discovery=not no_lsd,
         )
-        async with IndexClient(place.base, advice=place.advice) as index, client:
+        async with IndexClient(place.base, advice=place.advice + without) as index, client:
             found = await find_wanted(index, words)
             getting = _Getting(screen, client, index, found, output, as_json, keep=keep_seeding)
             getting.files, getting.sequential = files or (), sequential
@@ -126,6 +130,14 @@ def get(
             return code
 
     run_async(work, screen.finish)
+
+
+def _without_index(words: Sequence[str]) -> str:
+    """What else can be done with a magnet link among the words; empty without one."""
+    from p2pfs.formats.magnet import is_magnet
+
+    linked = any(map(is_magnet, words))
+    return "; p2pfs download LINK takes a magnet link without any index" if linked else ""
 
 
 def _check_output(folder: Path) -> None:

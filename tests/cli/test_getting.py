@@ -54,6 +54,22 @@ def share_tree(swarm: Any) -> Callable[..., dict[str, bytes]]:
     return share
 
 
+def test_a_magnet_link_without_an_index_is_for_another_command(
+    swarm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = f"magnet:?xt=urn:btih:{'01' * 20}&x.pe=127.0.0.1:1"
+    monkeypatch.setenv("P2PFS_INDEX", "no index")
+    unknown = swarm.run("get", link)
+    monkeypatch.setenv("P2PFS_INDEX", "127.0.0.1:1")
+    away, named = swarm.run("get", link), swarm.run("get", "a.bin")
+
+    assert (unknown.wait(), away.wait(), named.wait()) == (2, 1, 1)
+    for process in (unknown, away):
+        (line,) = process.errors
+        assert line.endswith("p2pfs download LINK takes a magnet link without any index")
+    assert "LINK" not in named.errors[0]
+
+
 def test_several_names_are_fetched_and_a_hash_is_a_name_too(swarm: Any) -> None:
     swarm.tracker()
     contents = {name: swarm.content(name, SIZE) for name in ("a.bin", "b c.txt", "d.bin")}
