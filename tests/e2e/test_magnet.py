@@ -299,7 +299,7 @@ def test_a_link_that_fails_ends_none_of_the_others(lab: Lab) -> None:
         assert lab.read(f"output/{name}") == data[name]
     assert not (lab.folder / "output/a").exists()
     told, last = ours.errors
-    assert told.startswith("p2pfs: a: the magnet link selects none of the 1 files of a")
+    assert told.startswith("p2pfs: a: the magnet link selects none of the ")
     assert last == "p2pfs: 1 of 3 could not be fetched: a"
 
 
