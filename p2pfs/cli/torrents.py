@@ -5,7 +5,7 @@ Invariant: these commands never go to the network and never write content.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,8 @@ from p2pfs.cli.where import check_url
 from p2pfs.errors import P2pfsError, UsageError
 
 if TYPE_CHECKING:
-    from p2pfs.formats.bitfield import Bitfield
     from p2pfs.formats.metainfo import Metainfo
+    from p2pfs.storage.pieces import PieceStore
 
 __all__ = ["make_torrent", "show", "verify"]
 
@@ -278,7 +278,7 @@ def verify(
         with hash_bar(f"checking {path}", as_json=as_json) as progress:
             store = PieceStore.open_seed(metainfo, path, verify=True, progress=progress)
         good = store.verified.copy()
-        damaged = _damaged_files(metainfo, good)
+        damaged, unsure = _judged(store)
         store.close()
     total = metainfo.geometry.piece_count
     bad = list(good.missing())
@@ -293,15 +293,14 @@ def verify(
             pieces_good=good.count,
             bad=bad,
             damaged_files=damaged,
+            unsure_files=unsure,
             error=None if ok else f"{len(bad)} of {total} pieces differ",
         )
     elif ok:
         _say(f"{path}: all {counted(total, 'piece')} right")
     else:
-        for name in damaged[:_MAX_FILES_SHOWN]:
-            _say(f"differs or is missing: {name}")
-        if len(damaged) > _MAX_FILES_SHOWN:
-            _say(f"and {len(damaged) - _MAX_FILES_SHOWN} more: --json lists all")
+        _say_files("differs or is missing", damaged)
+        _say_files("cannot be verified without its neighbours", unsure)
         typer.echo(
             printable(
                 f"p2pfs: {path}: {len(bad)} of {counted(total, 'piece')} differ "
@@ -312,18 +311,31 @@ def verify(
     raise typer.Exit(0 if ok else 1)
 
 
-def _damaged_files(metainfo: Metainfo, good: Bitfield) -> list[str]:
-    """Files that hold a piece that is not right (a piece may lie in several)."""
-    damaged = []
-    position = 0
-    length = metainfo.geometry.piece_length
-    for file in metainfo.files:
-        first, last = position // length, (position + max(file.length, 1) - 1) // length
-        if (
-            file.length
-            and not file.padding
-            and any(index not in good for index in range(first, last + 1))
-        ):
-            damaged.append("/".join(file.path))
-        position += file.length
-    return damaged
+def _say_files(what: str, names: Sequence[str]) -> None:
+    for name in names[:_MAX_FILES_SHOWN]:
+        _say(f"{what}: {name}")
+    if len(names) > _MAX_FILES_SHOWN:
+        _say(f"and {len(names) - _MAX_FILES_SHOWN} more: --json lists all")
+
+
+def _judged(store: PieceStore) -> tuple[list[str], list[str]]:
+    """The files that differ or are missing, and those of which that cannot be told alone.
+
+    A piece that lies also in a file that is not there says nothing about the others in it.
+    """
+    layout, entries = store.layout, store.metainfo.files
+
+    def lacks(number: int) -> bool:
+        found = store.stats[number]
+        return found is None or not found.is_file or found.size != layout.lengths[number]
+
+    lacking = set(filter(lacks, layout.stored))
+    untold = {index for number in lacking for index in layout.pieces_of(number)}
+    differing: list[str] = []
+    unsure: list[str] = []
+    for number in layout.stored:
+        bad = [index for index in layout.pieces_of(number) if index not in store.verified]
+        if bad:
+            alone = number not in lacking and untold.issuperset(bad)
+            (unsure if alone else differing).append("/".join(entries[number].path))
+    return differing, unsure

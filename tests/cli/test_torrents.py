@@ -171,6 +171,29 @@ def test_verify_finds_what_differs(run: Run, tmp_path: Path) -> None:
     assert final["damaged_files"] == ["b.bin"]
 
 
+def test_verify_does_not_blame_a_file_for_its_neighbour_that_is_not_there(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for name, size in (("a", 40_000), ("b", 40_000), ("c", 40_000), ("d", 40_000)):
+        (folder / name).write_bytes(name.encode() * size)
+    run("make-torrent", "some", "-l", "16KiB", "-o", "some.torrent")
+    (folder / "b").unlink()
+    (folder / "d").write_bytes(b"d" * 39_999 + b"?")
+
+    code, out, _ = run("verify", "some.torrent", "some")
+    assert code == 1
+    assert out == [
+        "differs or is missing: b",
+        "differs or is missing: d",
+        "cannot be verified without its neighbours: a",
+        "cannot be verified without its neighbours: c",
+    ]
+    final = json.loads(run("verify", "some.torrent", "some", "--json")[1][-1])
+    assert (final["damaged_files"], final["unsure_files"]) == (["b", "d"], ["a", "c"])
+
+
 def test_a_file_that_is_no_torrent_is_one_clear_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x.torrent").write_bytes(b"d4:infod4:name")
     for command in (("show", "x.torrent"), ("verify", "x.torrent", "."), ("show", "none.torrent")):

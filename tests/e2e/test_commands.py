@@ -77,6 +77,7 @@ VERDICT: Kinds = {
     "pieces_good": int,
     "bad": list,
     "damaged_files": list,
+    "unsure_files": list,
 }
 EVENTS: dict[str, Kinds] = {
     "ready": {"role": str, "port": int, "addresses": list},
