@@ -77,8 +77,8 @@ async def fetch_all(processes: Processes, port: int, series: Series, nodes: int,
     for torrent in final["torrents"]:
         for source in torrent["sources"]:
             if source["bytes_down"]:
-                address = source["address"]
-                gave[address] = gave.get(address, 0) + source["bytes_down"]
+                node = source["address"].rpartition(":")[2]  # met at any address of this machine
+                gave[node] = gave.get(node, 0) + source["bytes_down"]
     wasted = sum(torrent["wasted"] for torrent in final["torrents"])
     return Run(nodes, duration(get, names), series.total, gave, wasted)
 
