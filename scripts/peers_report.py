@@ -23,7 +23,7 @@ JUDGED_FROM = 2.0
 
 @dataclass(frozen=True)
 class Run:
-    """One measured download of all files; `gave`: bytes from each node that gave any, by its port."""
+    """One measured download of all files; `gave`: bytes of each node that gave any, by port."""
 
     nodes: int
     seconds: float

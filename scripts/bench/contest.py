@@ -138,6 +138,10 @@ class _Process:
         assert self.process.stdin is not None
         self.process.stdin.close()
         said = self.hear("end", time.monotonic() + 60)
+        try:
+            self.process.wait(120)  # then everything is in its file
+        except subprocess.TimeoutExpired:
+            raise RunError(f"{self.name} does not end") from None
         return Used(said["cpu"], said["memory_mib"], said["uploaded"])
 
 
