@@ -160,7 +160,6 @@ class Transmission(ForeignClient):
         return [
             *("transmission-cli", "-g", str(config), "-w", str(task.content)),
             *("-M", "-U", "-D", "-f", str(task.script())),
-            *(("-v",) if seeds else ()),
             task.source,
         ]
 
