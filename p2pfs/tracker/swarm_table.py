@@ -26,7 +26,7 @@ _INDEX_FROM = 12
 """Below this many peers a search of the list costs less than a dictionary holds."""
 _NONE4, _NONE6 = bytes(6), bytes(18)
 _TOGETHER = 10
-"""Neighbours that are picked together: a tenth of the work for a sample nearly as random."""
+"""Neighbours that are picked together: far less work for a sample that is random enough."""
 
 
 class PeerKind(enum.IntEnum):

@@ -1,7 +1,7 @@
 """What is measured, against what, and how far it has to come.
 
 A figure is a ratio to a reference that ran in the same minutes, or an absolute figure where
-the issue is one of size: memory, seconds that people wait.
+what counts is a size: memory, seconds that people wait.
 """
 
 from __future__ import annotations

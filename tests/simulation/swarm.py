@@ -505,11 +505,6 @@ def deliver(swarm: Swarm, end: End, data: bytes) -> None:
     clock.at(node.down_free_at, node.receive, end, data)
 
 
-def _always(piece: int) -> bool:
-    """Content is always at hand."""
-    return True
-
-
 def _digests(data: bytearray) -> list[bytes]:
     """Of each block something that only equal blocks share, quicker than SHA-1."""
     view = memoryview(data)
