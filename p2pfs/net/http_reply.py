@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from p2pfs.errors import FormatError
-from p2pfs.net.asgi_server import Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from p2pfs.net.asgi_server import Receive, Scope, Send
 
 __all__ = [
     "Reply",
@@ -20,12 +22,22 @@ __all__ = [
     "header",
     "json_reply",
     "long_json_reply",
+    "plain_reply",
     "read_body",
     "send_json",
     "send_reply",
 ]
 
 _GUARD = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+_PLAIN = b"text/plain; charset=utf-8"
+_PLAIN_HEAD = b"".join(
+    [
+        b"HTTP/1.1 200 OK\r\n",
+        *(b"%b: %b\r\n" % field for field in [(b"content-type", _PLAIN), *_GUARD]),
+    ]
+)
+_KEPT = _PLAIN_HEAD + b"content-length: %d\r\n\r\n%b"
+_LAST = _PLAIN_HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\n%b"
 
 
 class TooLarge(FormatError):
@@ -39,6 +51,11 @@ class Reply(NamedTuple):
     status: int = 200
     kind: bytes = b"application/json"
     headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+def plain_reply(body: bytes, keep: bool) -> bytes:
+    """What `send_reply` sends, as one piece; `keep` says that the connection stays open."""
+    return (_KEPT if keep else _LAST) % (len(body), body)
 
 
 def json_reply(
@@ -63,7 +80,7 @@ async def send_reply(
     body: bytes,
     *,
     status: int = 200,
-    kind: bytes = b"text/plain; charset=utf-8",
+    kind: bytes = _PLAIN,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
     """Send one whole reply; `kind` is its content type."""

@@ -13,6 +13,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from p2pfs.errors import ListenError, P2pfsError, UsageError
@@ -21,6 +22,7 @@ from p2pfs.formats.scrape_http import encode_scrape, parse_scrape_query
 from p2pfs.net.asgi_server import AsgiServer, Receive, Scope, Send
 from p2pfs.net.catalogue_http import CatalogueRoutes
 from p2pfs.net.datagrams import DatagramServer
+from p2pfs.net.http_front import Quick
 from p2pfs.net.http_reply import header, send_json, send_reply
 from p2pfs.net.index_keeping import IndexKeeper
 from p2pfs.net.listener import (
@@ -142,7 +144,8 @@ class TrackerServer:
         """Listen and answer. Raises `ListenError` when the port is taken."""
         sockets, beside = self._bind()
         self.addresses = addresses_of(sockets)
-        self._server = AsgiServer(self._answer, sockets)
+        quick = {b"/announce": self._announced, b"/scrape": self._scraped}
+        self._server = AsgiServer(self._answer, sockets, quick)
         if self._udp is not None:
             drop_nonsense(beside)
             self._datagrams = DatagramServer(self._udp.answer, beside)
@@ -198,32 +201,35 @@ class TrackerServer:
         else:
             await send_reply(send, _HINT, status=404)
 
-    async def _announce(self, scope: Scope, send: Send) -> None:
+    async def _quickly(self, answer: Quick, what: bytes, scope: Scope, send: Send) -> None:
         if scope["method"] != "GET":
-            await send_reply(send, b"announces are GET requests\n", status=405, headers=_GET_ONLY)
+            text = b"%b are GET requests\n" % what
+            await send_reply(send, text, status=405, headers=_GET_ONLY)
             return
-        source = scope["client"][0]
-
-        def reached_at() -> str | None:
-            return address_for(header(scope, b"host"), source)
-
-        try:
-            request = parse_query(scope["query_string"], source)
-            reply = self.service.announce(request, source, self._clock(), reached_at)
-            body = encode_reply(reply)
-        except P2pfsError as error:
-            body = encode_failure(str(error))
+        body = answer(scope["query_string"], scope["client"][0], header(scope, b"host"))
         await send_reply(send, body)
+
+    async def _announce(self, scope: Scope, send: Send) -> None:
+        await self._quickly(self._announced, b"announces", scope, send)
 
     async def _scrape(self, scope: Scope, send: Send) -> None:
-        if scope["method"] != "GET":
-            await send_reply(send, b"scrapes are GET requests\n", status=405, headers=_GET_ONLY)
-            return
+        await self._quickly(self._scraped, b"scrapes", scope, send)
+
+    def _announced(self, query: bytes, source: str, host: bytes) -> bytes:
         try:
-            body = encode_scrape(self.service.scrape(parse_scrape_query(scope["query_string"])))
+            request = parse_query(query, source)
+            reply = self.service.announce(
+                request, source, self._clock(), partial(address_for, host, source)
+            )
+            return encode_reply(reply)
         except P2pfsError as error:
-            body = encode_failure(str(error))
-        await send_reply(send, body)
+            return encode_failure(str(error))
+
+    def _scraped(self, query: bytes, source: str, host: bytes) -> bytes:
+        try:
+            return encode_scrape(self.service.scrape(parse_scrape_query(query)))
+        except P2pfsError as error:
+            return encode_failure(str(error))
 
     async def _health(self, scope: Scope, send: Send) -> None:
         from p2pfs import __version__
