@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from p2pfs.errors import ListenError
-from p2pfs.net import asgi_server
+from p2pfs.net import asgi_server, http_front, http_general
 from p2pfs.net.asgi_server import AsgiServer
-from p2pfs.net.http_reply import send_reply
+from p2pfs.net.http_reply import read_body, send_reply
 from p2pfs.net.listener import bind_port
-from tests.support.rawhttp import ask
+from tests.support.rawhttp import ask, exchange
 
 LOOPS = ["asyncio"] if sys.platform == "win32" else ["asyncio", "uvloop"]
 NOT_HELD_UP = 8.0
@@ -227,3 +228,133 @@ def test_what_is_no_http_is_turned_away(request_bytes: bytes) -> None:
         await server.close()
 
     run("asyncio", main)
+
+
+# -- HTTP in general
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    body = await read_body(receive, 1_000_000, 10.0)
+    seen = [scope["method"], scope["path"], scope["raw_path"], scope["query_string"]]
+    await send_reply(send, repr((*seen, scope["client"][0], body)).encode())
+
+
+@pytest.fixture
+async def echoing() -> AsyncIterator[int]:
+    sockets, port = local()
+    server = AsgiServer(echo, sockets, {b"/quick": lambda *_: b"quick"})
+    await server.start()
+    yield port
+    await server.close()
+
+
+async def test_a_request_is_told_as_it_was_sent(echoing: int) -> None:
+    _, _, body = await ask(echoing, "/a%2fb%C3%A9?q=%ff&x=/", method="PUT", body=b"body")
+
+    expected = ("PUT", "/a/b\u00e9", b"/a%2fb%C3%A9", b"q=%ff&x=/", "127.0.0.1", b"body")
+    assert body == repr(expected).encode()
+
+
+async def test_a_target_may_name_the_host(echoing: int) -> None:
+    request = (
+        b"GET http://tracker:1/a%2fb?q=%ff HTTP/1.1\r\nHost: tracker\r\nConnection: close\r\n\r\n"
+    )
+
+    _, _, body = await exchange(echoing, request)
+
+    assert body == repr(("GET", "/a/b", b"/a%2fb", b"q=%ff", "127.0.0.1", b"")).encode()
+
+
+async def test_a_body_may_come_in_chunks_and_late(echoing: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", echoing)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n")
+    writer.write(b"Expect: 100-continue\r\nConnection: close\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    for part in (b"3\r\nabc", b"\r\n", b"2\r\nde\r\n0\r\n\r\n"):
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(0)
+
+    assert b"b'abcde'" in await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+
+async def test_a_compressed_body_stays_as_it_is(echoing: int) -> None:
+    headers = "Content-Encoding: gzip\r\n"
+
+    _, _, body = await ask(echoing, "/", method="POST", body=b"\x1f\x8b", headers=headers)
+
+    assert rb"b'\x1f\x8b'" in body
+
+
+async def test_all_kinds_of_requests_follow_each_other_on_one_connection(echoing: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", echoing)
+    for path in (b"/quick", b"/quick", b"/other", b"/quick", b"/other"):
+        writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).lower()
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        assert head.startswith(b"http/1.1 200 ")
+        await reader.readexactly(length)
+    writer.close()
+
+
+async def test_requests_may_be_sent_before_the_answers_are_here(echoing: int) -> None:
+    request = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    _, head, body = await exchange(echoing, b"".join(request % n for n in range(20)) + last)
+
+    answers = head + body
+    assert answers.count(b"HTTP/1.1 200 ") == 21
+    assert answers.index(b"'/1'") < answers.index(b"'/19'") < answers.index(b"'/last'")
+
+
+async def test_the_answer_to_head_has_no_body(echoing: int) -> None:
+    _, head, body = await ask(echoing, "/", method="HEAD")
+
+    assert (b"content-length: 0" in head, body) == (False, b"")
+
+
+async def test_no_answer_tells_which_software_is_here(echoing: int) -> None:
+    for path in ("/quick", "/other"):
+        _, head, _ = await ask(echoing, path)
+        assert b"ython" not in head
+        assert b"aiohttp" not in head
+
+
+async def test_half_a_request_after_a_whole_one_is_dropped_in_time(
+    monkeypatch: pytest.MonkeyPatch, echoing: int
+) -> None:
+    monkeypatch.setattr(http_general, "_IDLE_SECONDS", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", echoing)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT")
+
+    answer = await asyncio.wait_for(reader.read(), 5)
+
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+    writer.close()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_where_no_socket_is_watched_everything_is_answered_all_the_same(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_front, "_DONT_WAIT", 0)
+    monkeypatch.setattr(http_general, "HEAD_SECONDS", 0.05)
+
+    async def main() -> None:
+        sockets, port = local()
+        server = AsgiServer(says(b"x"), sockets)
+        await server.start()
+        assert (await ask(port, "/"))[2] == b"x"
+        for half in (b"", b"GET / HT"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(half)
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
+        await server.close()
+        with pytest.raises(OSError, match=r"."):
+            await asyncio.open_connection("127.0.0.1", port)
+
+    run(loop, main)

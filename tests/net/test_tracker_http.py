@@ -127,6 +127,35 @@ async def test_whatever_is_wrong_is_told_as_a_failure_reason(
     assert re.search(reason if "missing" not in reason else "missing", failure)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        query(2),
+        query(2, compact=False),
+        query(2, port=0, left=0),
+        query(2, extra="&numwant=x"),
+        query(2, extra="&x=" + "y" * 20_000),
+        "/announce",
+        "/announce?",
+        "/scrape",
+        "/scrape?" + encode_scrape_query([TORRENT]),
+        "/scrape?info_hash=x",
+    ],
+)
+async def test_the_answer_is_the_same_whatever_way_the_request_takes(target: str) -> None:
+    answers = []
+    for headers in ("", "Content-Length: 0\r\n"):
+        async with TrackerServer(port=0, rng=random.Random(1)) as tracker:
+            known = await announce(tracker, 1)
+            status, head, body = await ask(tracker.port, target, headers=headers)
+            body = body.replace(known.tracker_id or b"", b"")
+            lines = head.lower().split(b"\r\n")[1:]
+            own = (b"date:", b"server:", b"connection:", b"content-length:")
+            answers.append((status, {one for one in lines if not one.startswith(own)}, body))
+
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("path", ["/announce", "/scrape"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "HEAD", "DELETE"])
 async def test_only_get_announces(tracker: TrackerServer, path: str, method: str) -> None:
