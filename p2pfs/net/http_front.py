@@ -189,7 +189,12 @@ class HttpFront:
             else:
                 self._wait(connection, source, data)
             return
-        reply = plain_reply(answer(request.query, source, request.host), request.keep)
+        try:
+            body = answer(request.query, source, request.host)
+        except Exception:  # that is for the general server to tell
+            self._pass_on(connection, data)
+            return
+        reply = plain_reply(body, request.keep)
         try:
             sent = connection.send(reply, _DONT_WAIT if request.keep else _LAST)
         except BlockingIOError:

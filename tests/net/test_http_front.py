@@ -31,7 +31,11 @@ class Served:
         self.port = sockets[0].getsockname()[1]
         self.handed: asyncio.Queue[tuple[socket.socket, bytes, Callable[[], None]]]
         self.handed = asyncio.Queue()
-        quick = {b"/quick": self.answer, b"/long": lambda *_: b"x" * 10_000_000}
+        quick = {
+            b"/quick": self.answer,
+            b"/long": lambda *_: b"x" * 10_000_000,
+            b"/broken": lambda *_: b"%d" % (1 // 0),
+        }
         self.front = HttpFront(sockets, quick, lambda *given: self.handed.put_nowait(given), limit)
 
     @staticmethod
@@ -125,6 +129,7 @@ async def test_many_connections_at_once_are_all_answered() -> None:
         GET + b"x",
         GET.replace(b"GET", b"POST"),
         GET.replace(b"/quick", b"/other"),
+        GET.replace(b"/quick", b"/broken"),
         GET.replace(b"/quick", b"/%71uick"),
         GET.replace(b"Host", b"Content-Length: 5\r\nHost"),
         b"\r\n\r\n",
