@@ -76,7 +76,7 @@ class AsgiServer:
         if self._general is None:
             from p2pfs.net.http_general import GeneralServer
 
-            self._general = GeneralServer(self._app)
+            self._general = GeneralServer(self._app, _connection_limit())
         return self._general
 
     def _take(self, sock: socket.socket, read: bytes, ended: Callable[[], None]) -> None:

@@ -37,16 +37,22 @@ _SILENT.disabled = True
 
 
 class GeneralServer:
-    """Answers with `app` whatever connections it is given."""
+    """Answers with `app` whatever connections it is given.
 
-    def __init__(self, app: App) -> None:
+    Where it accepts them itself, there are `limit` at a time.
+    """
+
+    def __init__(self, app: App, limit: int) -> None:
         self._app = app
+        self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._server = Server(self._answer, loop=self._loop)
         self._joining: set[asyncio.Task[None]] = set()
 
     def protocol(self) -> asyncio.Protocol:
         """What speaks on a new connection."""
+        if len(self._server.connections) >= self._limit:
+            return _Refusal()
         return _Protocol(self._server, self._loop, b"", lambda: None)
 
     def take(self, sock: socket.socket, read: bytes, ended: Callable[[], None]) -> None:
@@ -77,6 +83,11 @@ class GeneralServer:
         exchange = _Exchange(request)
         await self._app(_scope(request), exchange.receive, exchange.send)
         return exchange.response()
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
 
 
 class _Protocol(RequestHandler):

@@ -358,3 +358,28 @@ def test_where_no_socket_is_watched_everything_is_answered_all_the_same(
             await asyncio.open_connection("127.0.0.1", port)
 
     run(loop, main)
+
+
+async def test_a_connection_too_many_is_refused_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_front, "_DONT_WAIT", 0)
+    monkeypatch.setattr(asgi_server, "_connection_limit", lambda: 1)
+    sockets, port = local()
+    server = AsgiServer(says(b"x"), sockets)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\nx")
+    second, other = await asyncio.open_connection("127.0.0.1", port)
+
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(second.read(), 5) == b""
+
+    other.close()
+    writer.close()
+    await server.close()
+
+
+async def test_an_empty_line_after_a_request_does_no_harm(echoing: int) -> None:
+    request = b"GET /quick HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n\r\n"
+
+    assert (await exchange(echoing, request))[0] == 200
