@@ -30,6 +30,7 @@ from p2pfs.formats import (
     bencode,
     endpoint,
     extension,
+    http_head,
     local_search,
     magnet,
     metainfo,
@@ -267,6 +268,11 @@ LINKS = [
     b"magnet:?xt.1=urn:btih:" + b"A2" * 16 + b"&amp;tr.1=http://a/&ws=https://b/&x.pe=10.0.0.1:1",
 ]
 
+HEADS = [
+    b"GET /announce?info_hash=%ff HTTP/1.1\r\nHost: [::1]:9999\r\nConnection: close\r\n\r\n",
+    b"GET /scrape HTTP/1.0\r\nUser-Agent: a/1\r\nAccept: */*\r\n\r\n",
+]
+
 PARSERS = [
     Parser("bencode", round_trip, [*TORRENTS, *REPLIES], BencodeError),
     Parser(
@@ -282,6 +288,7 @@ PARSERS = [
     Parser("metainfo", parse_twice, TORRENTS, FormatError),
     Parser("metainfo-from-peers", metainfo.parse_info, INFOS, FormatError),
     Parser("announce-query", announce_http.parse_query, QUERIES, FormatError),
+    Parser("request-heads", http_head.parse_plain_get, HEADS, FormatError),
     Parser("announce-reply", announce_reply.parse_reply, REPLIES, FormatError),
     Parser(
         "scrape-query",
