@@ -108,17 +108,18 @@ class TrackerService:
             peers = b"".join([one for one in together if len(one) == 6])
             peers6 = b"".join([one for one in together if len(one) == 18])
             listed = [(as_seen(one), peer_id) for one, peer_id in listed]
+        complete, incomplete, downloaded, _ = found.counts
         return PackedReply(
-            interval=self.interval,
-            min_interval=self.min_interval,
-            complete=found.counts.complete,
-            incomplete=found.counts.incomplete,
-            downloaded=found.counts.downloaded,
-            peers=peers,
-            peers6=peers6,
-            listed=None if request.compact else _listed(listed, request),
-            external_ip=host,
-            tracker_id=self._tracker_id,
+            self.interval,
+            self.min_interval,
+            complete,
+            incomplete,
+            downloaded,
+            peers,
+            peers6,
+            None if request.compact else _listed(listed, request),
+            host,
+            self._tracker_id,
         )
 
     def host_for(self, host: bytes, asker_ip: str, reached_at: Callable[[], str | None]) -> str:
