@@ -28,7 +28,7 @@ class PlainGet(NamedTuple):
 
 
 _LINE = re.compile(rb"GET (/[!-\"$->@-~\x80-\xff]*)(?:\?([!-\"$-~\x80-\xff]*))? HTTP/1\.([01])")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)")
 _NOT_PLAIN = frozenset([b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"trailer"])
 _MAX_KEPT = 1024
 """Bytes of header lines that are worth remembering."""
@@ -66,7 +66,7 @@ def _read(lines: bytes) -> tuple[bytes, bool] | None:
         match = _FIELD.fullmatch(field)
         if match is None:
             return None
-        name, value = match[1].lower(), match[2]
+        name, value = match[1].lower(), match[2].strip(b" \t")
         if name in _NOT_PLAIN:
             return None
         if name == b"host":

@@ -133,6 +133,14 @@ def test_a_body_or_a_line_that_may_mean_two_things_is_left_to_others(lines: byte
         assert parse_plain_get(b"GET /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % lines) is None
 
 
+@pytest.mark.parametrize("line", [b"A:%b\x01", b"A:x%b\x01", b"%b:", b"A:x%bx%b\x01"])
+def test_a_long_run_of_blanks_is_looked_at_once(line: bytes) -> None:
+    blanks = b" \t" * 30_000
+    lines = line.replace(b"%b", blanks)
+
+    assert parse_plain_get(b"GET /a HTTP/1.1\r\n%b\r\n\r\n" % lines) is None
+
+
 NAMES = st.from_regex(r"\A[A-Za-z][A-Za-z-]{0,20}\Z").filter(
     lambda name: (
         name.lower() not in ("host", "connection", "content-length", "transfer-encoding", "expect")
