@@ -27,7 +27,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_MAX_CONNECTIONS = 4096
+_MAX_CONNECTIONS = 2048
+"""In the front, and as many behind it: neither can take the room of the other."""
 _OTHER_FILES = 256
 """File descriptors left to everything else in the process."""
 _PATIENCE = 1.0
@@ -79,8 +80,8 @@ class AsgiServer:
             self._general = GeneralServer(self._app, _connection_limit())
         return self._general
 
-    def _take(self, sock: socket.socket, read: bytes, ended: Callable[[], None]) -> None:
-        self._behind().take(sock, read, ended)
+    def _take(self, sock: socket.socket, read: bytes) -> None:
+        self._behind().take(sock, read)
 
     async def close(self) -> None:
         """Stops listening at once, and returns when requests under way are answered."""
@@ -98,7 +99,7 @@ class AsgiServer:
 
 
 def _connection_limit() -> int:
-    """Connections held at a time, so that file descriptors do not run out.
+    """Connections held in each part at a time, so that file descriptors do not run out.
 
     The soft limit on those is raised for them, as far as the hard one goes.
     """
@@ -107,9 +108,9 @@ def _connection_limit() -> int:
     except ImportError:  # Windows has no such limit
         return _MAX_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_CONNECTIONS + _OTHER_FILES
+    wanted = 2 * _MAX_CONNECTIONS + _OTHER_FILES
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(64, min(_MAX_CONNECTIONS, wanted - _OTHER_FILES))
+    return max(64, (wanted - _OTHER_FILES) // 2)

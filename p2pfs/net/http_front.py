@@ -23,8 +23,8 @@ __all__ = ["HEAD_SECONDS", "MAX_HEAD", "HandOn", "HttpFront", "Quick"]
 Quick: TypeAlias = Callable[[bytes, str, bytes], bytes]
 """Called with the raw query of a GET, the IP address that it came from and its `Host` header.
 Returns the body of the answer at once."""
-HandOn: TypeAlias = Callable[[socket.socket, bytes, Callable[[], None]], None]
-"""Takes over a connection and what was read from it; the callable is called at its end."""
+HandOn: TypeAlias = Callable[[socket.socket, bytes], None]
+"""Takes over a connection and what was read from it."""
 
 HEAD_SECONDS: Final = 10.0
 """Seconds in which the head of a request has to arrive, from the connection or the answer
@@ -68,8 +68,8 @@ class _Waiting:
 class HttpFront:
     """Accepts on `sockets`: listening, non-blocking, and this front's from now on.
 
-    `quick` are the paths answered here; all other connections go to `hand_on`. There are
-    `limit` connections at most beside those that are answered as they come.
+    `quick` are the paths answered here; all other connections go to `hand_on`, which bounds
+    their number. `limit` connections at most are held here, beside those answered as they come.
     """
 
     def __init__(
@@ -85,7 +85,6 @@ class HttpFront:
         self._limit = limit
         self._waiting: dict[int, _Waiting] = {}
         """By file descriptor; who has waited longest comes first."""
-        self._handed = 0
         self._accepting = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._resumer: asyncio.TimerHandle | None = None
@@ -185,14 +184,14 @@ class HttpFront:
         answer = None if request is None else self._quick.get(request.path)
         if request is None or answer is None:
             if _is_for_others(data, 0):
-                self._pass_on(connection, data)
+                self._hand_on(_whole(connection), data)
             else:
                 self._wait(connection, source, data)
             return
         try:
             body = answer(request.query, source, request.host)
         except Exception:  # that is for the general server to tell
-            self._pass_on(connection, data)
+            self._hand_on(_whole(connection), data)
             return
         reply = plain_reply(body, request.keep)
         try:
@@ -211,25 +210,13 @@ class HttpFront:
 
     def _send_rest(self, connection: Connection, rest: bytes) -> None:
         """For a client that does not take in its answer: the rest, and then the end."""
-        self._handed += 1
+        if len(self._sending) >= self._limit:
+            connection.close()
+            return
         task = self._loop.create_task(_send_all(_whole(connection), rest))
         self._sending.add(task)
-        task.add_done_callback(self._sent)
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
-        self._ended()
-
-    def _pass_on(self, connection: Connection, data: bytes) -> None:
-        self._handed += 1
+        task.add_done_callback(self._sending.discard)
         self._make_room()
-        self._hand_on(_whole(connection), data, self._ended)
-
-    def _ended(self) -> None:
-        """A connection that was handed on has ended."""
-        self._handed -= 1
-        if self._sockets and self._resumer is None:
-            self._resume()
 
     # -- connections that say nothing yet
 
@@ -266,12 +253,8 @@ class HttpFront:
             self._forget(number).connection.close()
 
     def _make_room(self) -> None:
-        if self._handed + len(self._waiting) <= self._limit:
-            return
-        if self._waiting:
+        if self._waiting and len(self._waiting) + len(self._sending) > self._limit:
             self._drop_oldest()
-        else:
-            self._pause()
 
     def _drop_oldest(self) -> None:
         self._forget(next(iter(self._waiting))).connection.close()

@@ -1,7 +1,8 @@
 """HTTP in general, for an ASGI application: connections in any state, bodies, keep-alive.
 
 Invariant: everything that depends on the inside of aiohttp's server is in this module. It
-says nothing to the log of the process, and gives away no version.
+says nothing to the log of the process, and gives away no version. Connections are bounded in
+number, and in time while nothing is done for them; those that wait give way to new ones.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
@@ -17,7 +17,7 @@ from aiohttp import ClientError
 from aiohttp.web_exceptions import HTTPException
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
-from aiohttp.web_response import Response
+from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
 
 from p2pfs.net.http_front import HEAD_SECONDS, MAX_HEAD
@@ -32,15 +32,20 @@ _IDLE_SECONDS = 20.0
 _LINGERING = 10.0
 """Seconds in which a body that nobody wanted is still read, so that the answer is seen."""
 
+_STALLED_SECONDS = 120.0
+"""Seconds from an answer to the next request, however slowly that answer is taken in."""
+_SERVER = b"p2pfs"
+_NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\nserver: %b\r\nretry-after: 10\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+) % _SERVER
+
 _SILENT = logging.Logger("http")
 _SILENT.disabled = True
 
 
 class GeneralServer:
-    """Answers with `app` whatever connections it is given.
-
-    Where it accepts them itself, there are `limit` at a time.
-    """
+    """Answers with `app` whatever connections it is given, `limit` at a time."""
 
     def __init__(self, app: App, limit: int) -> None:
         self._app = app
@@ -48,26 +53,40 @@ class GeneralServer:
         self._loop = asyncio.get_running_loop()
         self._server = Server(self._answer, loop=self._loop)
         self._joining: set[asyncio.Task[None]] = set()
+        self._resting: dict[_Protocol, None] = {}
+        """Those for which nothing is done; who has waited longest comes first."""
 
     def protocol(self) -> asyncio.Protocol:
         """What speaks on a new connection."""
-        if len(self._server.connections) >= self._limit:
+        if not self._has_room():
             return _Refusal()
-        return _Protocol(self._server, self._loop, b"", lambda: None)
+        return _Protocol(self._server, self._loop, self._resting, b"")
 
-    def take(self, sock: socket.socket, read: bytes, ended: Callable[[], None]) -> None:
-        """Serve a connection on which `read` has arrived; `ended` is called at its end."""
-        task = self._loop.create_task(self._join(sock, read, ended))
+    def take(self, sock: socket.socket, read: bytes) -> None:
+        """Serve a connection on which `read` has arrived."""
+        protocol = (
+            _Protocol(self._server, self._loop, self._resting, read)
+            if self._has_room()
+            else _Refusal()
+        )
+        task = self._loop.create_task(self._join(sock, protocol))
         self._joining.add(task)
         task.add_done_callback(self._joining.discard)
 
-    async def _join(self, sock: socket.socket, read: bytes, ended: Callable[[], None]) -> None:
-        protocol = _Protocol(self._server, self._loop, read, ended)
+    def _has_room(self) -> bool:
+        """Whether there may be one more connection; the one that waits longest makes way."""
+        if len(self._server.connections) + len(self._joining) < self._limit:
+            return True
+        if not self._resting:
+            return False
+        next(iter(self._resting)).drop()
+        return True
+
+    async def _join(self, sock: socket.socket, protocol: asyncio.Protocol) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, sock)
         except OSError:  # it is gone already
             sock.close()
-            protocol.ended()
 
     async def close(self, patience: float) -> None:
         """Return when requests under way are answered, after `patience` seconds at most."""
@@ -82,23 +101,32 @@ class GeneralServer:
         protocol.began()
         exchange = _Exchange(request)
         await self._app(_scope(request), exchange.receive, exchange.send)
-        return exchange.response()
+        response = exchange.response()
+        if protocol.answered():
+            response.force_close()
+        return response
 
 
 class _Refusal(asyncio.Protocol):
+    """One connection too many."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()
+        cast("asyncio.Transport", transport).write(_NO_ROOM)
+        transport.close()
 
 
 class _Protocol(RequestHandler):
-    """One connection; `read` is what arrived on it before. Its first head has a time limit."""
+    """One connection; `read` is what arrived on it before.
+
+    It enters itself in `resting` while nothing is done for it, and has a time limit then.
+    """
 
     def __init__(
         self,
         server: Server,
         loop: asyncio.AbstractEventLoop,
+        resting: dict[_Protocol, None],
         read: bytes,
-        ended: Callable[[], None],
     ) -> None:
         super().__init__(
             server,
@@ -107,18 +135,18 @@ class _Protocol(RequestHandler):
             logger=_SILENT,
             access_log=None,  # type: ignore[arg-type]
             max_line_size=MAX_HEAD,
-            max_field_size=MAX_HEAD,
             lingering_time=_LINGERING,
             auto_decompress=False,
         )
         self._before = read
-        self._tell: Callable[[], None] | None = ended
+        self._resting = resting
         self._limit: asyncio.TimerHandle | None = None
+        self._half_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        abort = cast("asyncio.Transport", transport).abort  # uvloop's is none by class
-        self._limit = self._loop.call_later(HEAD_SECONDS, abort)
+        self._abort = cast("asyncio.Transport", transport).abort  # uvloop's is none by class
+        self._rest(HEAD_SECONDS)
         if self._before:
             before, self._before = self._before, b""
             self.data_received(before)
@@ -126,19 +154,48 @@ class _Protocol(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self.began()
-        self.ended()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes it
+        """A client that has said all may still wait for its answer."""
+        self._half_closed = True
+        request = self._current_request
+        return bool(self._messages) or (request is not None and request.content.is_eof())
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> StreamResponse:
+        """The answer to what is no HTTP, or when the application fails."""
+        answer = super().handle_error(request, status, exc, message)
+        answer.headers["Server"] = _SERVER.decode()
+        self.answered()
+        return answer
 
     def began(self) -> None:
         """A request is here, and takes the time that the application gives it."""
+        self._resting.pop(self, None)
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
 
-    def ended(self) -> None:
-        """Tell it, once."""
-        tell, self._tell = self._tell, None
-        if tell is not None:
-            tell()
+    def answered(self) -> bool:
+        """The answer is about to be sent; whether it has to be the last one."""
+        self._rest(_STALLED_SECONDS)
+        return self._half_closed and not self._messages
+
+    def drop(self) -> None:
+        """End the connection at once."""
+        self.began()
+        self._abort()
+
+    def _rest(self, seconds: float) -> None:
+        self.began()
+        if self.connected:
+            self._resting[self] = None
+            self._limit = self._loop.call_later(seconds, self._abort)
 
 
 class _Exchange:
@@ -170,7 +227,7 @@ class _Exchange:
     def response(self) -> Response:
         if self._start is None:
             raise RuntimeError("the application did not answer")
-        fields = [(b"server", b"p2pfs"), *self._start["headers"]]
+        fields = [(b"server", _SERVER), *self._start["headers"]]
         return Response(
             status=self._start["status"],
             headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields],

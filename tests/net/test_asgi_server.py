@@ -235,6 +235,8 @@ def test_what_is_no_http_is_turned_away(request_bytes: bytes) -> None:
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     body = await read_body(receive, 1_000_000, 10.0)
+    if scope["path"] == "/broken":
+        raise RuntimeError("broken")
     seen = [scope["method"], scope["path"], scope["raw_path"], scope["query_string"]]
     await send_reply(send, repr((*seen, scope["client"][0], body)).encode())
 
@@ -316,10 +318,13 @@ async def test_the_answer_to_head_has_no_body(echoing: int) -> None:
 
 
 async def test_no_answer_tells_which_software_is_here(echoing: int) -> None:
-    for path in ("/quick", "/other"):
-        _, head, _ = await ask(echoing, path)
-        assert b"ython" not in head
-        assert b"aiohttp" not in head
+    for sent in (b"GET /quick", b"GET /other", b"GET /broken", b"GET /a b", b"G\0T /", b"POST /"):
+        request = b"%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % sent
+
+        answer = b"".join((await exchange(echoing, request))[1:])
+
+        assert b"ython" not in answer
+        assert b"aiohttp" not in answer
 
 
 async def test_half_a_request_after_a_whole_one_is_dropped_in_time(
@@ -360,23 +365,200 @@ def test_where_no_socket_is_watched_everything_is_answered_all_the_same(
     run(loop, main)
 
 
-async def test_a_connection_too_many_is_refused_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_front, "_DONT_WAIT", 0)
-    monkeypatch.setattr(asgi_server, "_connection_limit", lambda: 1)
+# -- clients that mean no good, or do not know better
+
+ONE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(params=["in front", "no front"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The general server behind the front, or alone."""
+    if request.param == "no front":
+        monkeypatch.setattr(http_front, "_DONT_WAIT", 0)
+
+
+class Slow:
+    """Begins with every request, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Semaphore(0)
+        self.answer = asyncio.Event()
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        self.begun.release()
+        await self.answer.wait()
+        await send_reply(send, scope["path"].encode())
+
+
+@contextlib.asynccontextmanager
+async def served(app: Any) -> AsyncIterator[int]:
     sockets, port = local()
-    server = AsgiServer(says(b"x"), sockets)
+    server = AsgiServer(app, sockets, {b"/quick": lambda *_: b"quick"})
     await server.start()
+    try:
+        yield port
+    finally:
+        await server.close()
+
+
+async def open_with(port: int, sent: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    await reader.readuntil(b"\r\n\r\nx")
-    second, other = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    return reader, writer
 
+
+async def all_of(reader: asyncio.StreamReader) -> bytes:
+    found = b""
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(second.read(), 5) == b""
+        while more := await asyncio.wait_for(reader.read(65536), 5):
+            found += more
+    return found
 
-    other.close()
-    writer.close()
-    await server.close()
+
+@pytest.mark.usefixtures("either_way")
+async def test_an_idle_connection_gives_way_to_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi_server, "_connection_limit", lambda: 2)
+    async with served(says(b"x")) as port:
+        readers = []
+        for _ in range(4):
+            reader, writer = await open_with(port, ONE)
+            await reader.readuntil(b"\r\n\r\nx")
+            readers.append((reader, writer))
+
+        assert await all_of(readers[0][0]) == b""
+        assert await all_of(readers[1][0]) == b""
+        readers[3][1].write(ONE)
+        await readers[3][0].readuntil(b"\r\n\r\nx")
+        for _, writer in readers:
+            writer.close()
+
+
+@pytest.mark.usefixtures("either_way")
+async def test_requests_under_way_do_not_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi_server, "_connection_limit", lambda: 2)
+    slow = Slow()
+    async with served(slow.app) as port:
+        first, one = await open_with(port, ONE)
+        second, other = await open_with(port, ONE)
+        for _ in range(2):
+            await slow.begun.acquire()
+
+        status, head, _ = await ask(port, "/third")
+        slow.answer.set()
+
+        assert (status, b"retry-after:" in head) == (503, True)
+        for reader, writer in ((first, one), (second, other)):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+
+
+async def test_announces_are_answered_when_nothing_else_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asgi_server, "_connection_limit", lambda: 1)
+    slow = Slow()
+    async with served(slow.app) as port:
+        _, writer = await open_with(port, ONE)
+        await slow.begun.acquire()
+
+        for _ in range(3):
+            assert (await ask(port, "/other"))[0] == 503
+            assert (await ask(port, "/quick"))[2] == b"quick"
+        slow.answer.set()
+        writer.close()
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_client_that_has_said_all_gets_all_its_answers(loop: str) -> None:
+    async def main() -> None:
+        slow = Slow()
+        async with served(slow.app) as port:
+            reader, writer = await open_with(port, b"".join(_one(n) for n in range(3)))
+            writer.write_eof()
+            await slow.begun.acquire()
+            slow.answer.set()
+
+            answers = await all_of(reader)
+
+            assert answers.count(b"HTTP/1.1 200 ") == 3
+            assert answers.endswith(b"\r\n\r\n/2")
+            writer.close()
+
+    run(loop, main)
+
+
+def _one(number: int) -> bytes:
+    return b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number
+
+
+@pytest.mark.usefixtures("either_way")
+async def test_a_body_that_ends_too_early_ends_the_request() -> None:
+    told: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        message = {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
+        told.put_nowait(message["type"])
+        await send_reply(send, b"x")
+
+    async with served(app) as port:
+        sent = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"
+        reader, writer = await open_with(port, sent)
+        writer.write_eof()
+
+        assert await asyncio.wait_for(told.get(), 5) == "http.disconnect"
+        assert await all_of(reader) == b""
+        writer.close()
+
+
+@pytest.mark.usefixtures("either_way")
+async def test_who_does_not_take_in_an_answer_is_dropped_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_general, "_STALLED_SECONDS", 0.1)
+    async with served(says(b"x" * 20_000_000)) as port:
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(sock, ONE)
+            await asyncio.sleep(0.2)
+            received = 0
+            with contextlib.suppress(ConnectionError):
+                while part := await asyncio.wait_for(loop.sock_recv(sock, 1 << 20), 5):
+                    received += len(part)
+
+    assert received < 20_000_000
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("start", [b"", b"\r\n", ONE, ONE + b"\r\n"])
+@pytest.mark.parametrize("line", [b"A: b\r\n", b"A: %b\r\n" % (b"b" * 5000), b"A" * 1000])
+async def test_a_flood_of_header_lines_is_cut_off(start: bytes, line: bytes) -> None:
+    async with served(says(b"x")) as port:
+        reader, writer = await open_with(port, start + ONE[:-2])
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(NOT_HELD_UP):
+                while True:
+                    writer.write(line * (1 + 10_000 // len(line)))
+                    await writer.drain()
+        answer = await all_of(reader)
+
+        assert answer.count(b" 200 ") <= (len(start) > 2)
+        assert (await ask(port, "/"))[0] == 200
+        writer.close()
+
+
+@pytest.mark.usefixtures("either_way")
+async def test_a_flood_of_requests_is_answered_or_cut_off() -> None:
+    async with served(says(b"x")) as port:
+        reader, writer = await open_with(port, _one(1) * 2_000)
+        answers = 0
+        async with asyncio.timeout(30):
+            while answers < 2_000 and (part := await reader.readuntil(b"\r\n\r\nx")):
+                answers += part.startswith(b"HTTP/1.1 200 ")
+        writer.close()
 
 
 async def test_an_empty_line_after_a_request_does_no_harm(echoing: int) -> None:

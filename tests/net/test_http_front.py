@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -24,13 +24,12 @@ ANSWER = b"a=%ff 127.0.0.1 tracker"
 
 
 class Served:
-    """A front, and what it handed on: connections, what was read, and how to end them."""
+    """A front, and what it handed on: connections, and what was read from them."""
 
     def __init__(self, limit: int = 100) -> None:
         sockets = bind_port("127.0.0.1", 0)
         self.port = sockets[0].getsockname()[1]
-        self.handed: asyncio.Queue[tuple[socket.socket, bytes, Callable[[], None]]]
-        self.handed = asyncio.Queue()
+        self.handed: asyncio.Queue[tuple[socket.socket, bytes]] = asyncio.Queue()
         quick = {
             b"/quick": self.answer,
             b"/long": lambda *_: b"x" * 10_000_000,
@@ -42,7 +41,7 @@ class Served:
     def answer(query: bytes, source: str, host: bytes) -> bytes:
         return b"%b %b %b" % (query, source.encode(), host)
 
-    async def handed_on(self) -> tuple[socket.socket, bytes, Callable[[], None]]:
+    async def handed_on(self) -> tuple[socket.socket, bytes]:
         return await asyncio.wait_for(self.handed.get(), 5)
 
 
@@ -139,7 +138,7 @@ async def test_many_connections_at_once_are_all_answered() -> None:
 )
 async def test_anything_else_is_handed_on_with_every_byte(sent: bytes) -> None:
     async with serving() as served, connected(served.port, sent):
-        sock, read, _ = await served.handed_on()
+        sock, read = await served.handed_on()
 
         assert read == sent
         assert not sock.getblocking()
@@ -152,7 +151,7 @@ async def test_what_follows_a_head_in_parts_is_handed_on_with_it() -> None:
             await asyncio.sleep(0)
             writer.write(part)
             await writer.drain()
-        sock, read, _ = await served.handed_on()
+        sock, read = await served.handed_on()
         with sock:
             while not read.endswith(b"body"):
                 read += await asyncio.get_running_loop().sock_recv(sock, 100)
@@ -196,22 +195,38 @@ async def test_who_has_waited_longest_gives_way() -> None:
         assert not any(reader.at_eof() for reader in readers[3:])
 
 
-async def test_with_too_many_handed_on_the_next_is_accepted_when_one_ends() -> None:
+async def test_what_was_handed_on_takes_no_room_here() -> None:
     other = GET.replace(b"/quick", b"/other")
     async with serving(limit=1) as served, contextlib.AsyncExitStack() as stack:
-        handed = []
-        for _ in range(2):
+        for _ in range(5):
             await stack.enter_async_context(connected(served.port, other))
-            handed.append(await served.handed_on())
-        asking = asyncio.create_task(exchange(served.port, LAST))
-        done, _ = await asyncio.wait([asking], timeout=0.05)
-        assert not done
+            stack.enter_context((await served.handed_on())[0])
 
-        for sock, _, tell in handed:
-            sock.close()
-            tell()
+        kept, _ = await stack.enter_async_context(connected(served.port, GET))
+        assert await read_answer(kept) == ANSWER
+        assert (await exchange(served.port, LAST))[2] == ANSWER
+        assert not kept.at_eof()
 
-        assert (await asyncio.wait_for(asking, 5))[2] == ANSWER
+
+async def test_who_does_not_take_in_long_answers_is_bounded_in_number() -> None:
+    question = LAST.replace(b"/quick", b"/long")
+    async with serving(limit=1) as served, contextlib.AsyncExitStack() as stack:
+        first, _ = await stack.enter_async_context(connected(served.port, question))
+        await first.readexactly(1)
+        second, _ = await stack.enter_async_context(connected(served.port, question))
+        await second.readexactly(1)
+
+        with contextlib.suppress(ConnectionError):
+            assert len(await second.read()) < 10_000_000
+        assert await read_answer(first) == b"x" * 10_000_000
+
+
+async def test_a_client_that_has_said_all_gets_its_answer() -> None:
+    async with serving() as served, connected(served.port, GET) as (reader, writer):
+        writer.write_eof()
+
+        assert await read_answer(reader) == ANSWER
+        assert await ended(reader)
 
 
 async def test_a_client_that_reads_slowly_gets_the_whole_answer() -> None:
