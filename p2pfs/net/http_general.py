@@ -35,10 +35,19 @@ _LINGERING = 10.0
 _STALLED_SECONDS = 120.0
 """Seconds from an answer to the next request, however slowly that answer is taken in."""
 _SERVER = b"p2pfs"
-_NO_ROOM = (
-    b"HTTP/1.1 503 Service Unavailable\r\nserver: %b\r\nretry-after: 10\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
-) % _SERVER
+_FULL = b'{"error": "too many requests are under way, try again later"}'
+_NO_ROOM = b"\r\n".join(
+    [
+        b"HTTP/1.1 503 Service Unavailable",
+        b"server: " + _SERVER,
+        b"content-type: application/json",
+        b"retry-after: 10",
+        b"content-length: %d" % len(_FULL),
+        b"connection: close",
+        b"",
+        _FULL,
+    ]
+)
 
 _SILENT = logging.Logger("http")
 _SILENT.disabled = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import sys
@@ -443,10 +444,11 @@ async def test_requests_under_way_do_not_give_way(monkeypatch: pytest.MonkeyPatc
         for _ in range(2):
             await slow.begun.acquire()
 
-        status, head, _ = await ask(port, "/third")
+        status, head, body = await ask(port, "/third")
         slow.answer.set()
 
         assert (status, b"retry-after:" in head) == (503, True)
+        assert "later" in json.loads(body)["error"]
         for reader, writer in ((first, one), (second, other)):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
             writer.close()
