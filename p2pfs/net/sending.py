@@ -131,7 +131,7 @@ class Sender:
             for peer, connection in self._connections.items()
             if peer.uploads and connection.stream.queued < SEND_AHEAD
         ]
-        served = self._serving.serve_best(ready, self._readahead.ready)
+        served = self._serving.serve_best(ready, self._readahead.ready, self._loop.time())
         if served is None:
             return 0
         peer, length = served

@@ -39,6 +39,12 @@ REST_AFTER_REJECT: Final = 1.0
 REFUSED_FOR: Final = 10.0
 """Seconds for which it is not asked for the piece that it rejected."""
 
+TURNED_AWAY_FOR: Final = 3.0
+"""The same of one of ours that has better to give: others got the piece, and announce it soon."""
+
+TURNED_AWAY: Final = 64
+"""Pieces rejected by one of ours beyond which it is treated like any other."""
+
 PATIENCE: Final = 5.0
 """Seconds before a peer that chokes is asked for the pieces that it allows nevertheless."""
 
@@ -132,7 +138,11 @@ class Leeching:
         """`peer` rejected a request: others are asked at once, and it a little later."""
         self.release(peer, (block,))
         session = peer.session
-        if not session.peer_choking and session.peer_has[block.piece]:
+        if session.peer_choking or not session.peer_has[block.piece]:
+            return
+        if session.same_dialect and len(peer.refused) < TURNED_AWAY:
+            peer.refused[block.piece] = now + TURNED_AWAY_FOR
+        else:
             peer.refused[block.piece] = now + REFUSED_FOR
             peer.rests_until = now + REST_AFTER_REJECT
             peer.pipeline.refused()

@@ -35,6 +35,10 @@ class ServeOrder:
         self._held: dict[Hashable | None, int] = {}
         """How many of these each receiver has."""
 
+    def is_new(self, piece: int) -> bool:
+        """Whether `piece` was given to nobody who is there."""
+        return not self._given[piece]
+
     def held(self, peer: Hashable) -> int:
         """Pieces that `peer` was given last and that nobody else has announced since."""
         return self._held.get(peer, 0)

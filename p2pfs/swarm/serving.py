@@ -8,7 +8,7 @@ speaks the fast extension gets one answer to each request: the block, or a rejec
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Final
 
 from p2pfs.formats.allowed_fast import ALLOWED_FAST
@@ -23,6 +23,9 @@ __all__ = ["Serving"]
 LARGE_ENOUGH: Final = 10 * ALLOWED_FAST
 """Pieces of a torrent of which some are given away to the choked."""
 
+KEEPS_TURN_FOR: Final = 2.0
+"""Seconds for which a piece may keep the others waiting; with 8 slots nobody is snubbed by it."""
+
 
 class Serving:
     """Decides whom to unchoke and what to send them."""
@@ -35,6 +38,9 @@ class Serving:
         self._order = ServeOrder(len(have))
         self._turn = 0
         self._turns: dict[Peer, int] = {}
+        self._current: tuple[Hashable, int] | None = None
+        """To whom which piece was given last, in a turn that began at `_current_since`."""
+        self._current_since = 0.0
         self._rechoke_at = 0.0
         self._fill = False
         self._peers: list[Peer] = []
@@ -52,6 +58,8 @@ class Serving:
         peer.uploads.clear()
         self._order.forget(peer)
         self._turns.pop(peer, None)
+        if self._current is not None and self._current[0] is peer:
+            self._current = None
         self._fill = True
 
     def interest_changed(self, peer: Peer) -> None:
@@ -92,36 +100,63 @@ class Serving:
         piece = self._order.best(peer, peer.uploads)[1]
         return self._send(peer, piece) if ready(piece) else 0
 
-    def serve_best(self, peers: Iterable[Peer], ready: Ready) -> tuple[Peer, int] | None:
+    def serve_best(
+        self, peers: Iterable[Peer], ready: Ready, now: float
+    ) -> tuple[Peer, int] | None:
         """Send the most useful block that any of `peers` asked for: to whom, and its bytes.
 
         A seeder gives first copies before second ones, and to those who passed on what they
-        got: so its copies go where uplinks are fast. Whoever downloads serves all in turn:
-        a request that had to wait for better ones would keep its piece from being asked for
-        elsewhere.
+        got: so its copies go where uplinks are fast. Whoever downloads serves all in turn: a
+        request that had to wait for better ones would keep its piece from being asked for
+        elsewhere. Either goes on with the piece that it began: half a piece is of use to nobody
+        else.
         """
-        turns, held = self._turns, self._order.held
-        seeding = self._have.complete
-        if seeding:
-            in_turn = sorted(peers, key=lambda peer: (held(peer), turns.get(peer, 0)))
-        else:
-            in_turn = sorted(peers, key=lambda peer: turns.get(peer, 0))
-        queues = ((peer, peer.uploads) for peer in in_turn)
+        seeding, held = self._have.complete, self._order.held
+
+        def rank(peer: Peer) -> tuple[bool, int, int]:
+            waits = not self._keeps_turn(peer, now)
+            return waits, held(peer) if seeding else 0, self._turns.get(peer, 0)
+
+        queues = ((peer, peer.uploads) for peer in sorted(peers, key=rank))
         chosen = self._order.choose(queues, ready, first=not seeding)
         if chosen is None:
             return None
+        if self._current != chosen:
+            self._current = chosen
+            self._current_since = now
         peer, piece = chosen
         assert isinstance(peer, Peer)
         self._turn += 1
-        turns[peer] = self._turn
+        self._turns[peer] = self._turn
         return peer, self._send(peer, piece)
 
+    def _keeps_turn(self, peer: Peer, now: float) -> bool:
+        """Whether `peer` was served last and waits for more of that piece."""
+        if self._current is None or self._current[0] is not peer:
+            return False
+        return self._current[1] in peer.uploads and now - self._current_since < KEEPS_TURN_FOR
+
     def _send(self, peer: Peer, piece: int) -> int:
+        if self._have.complete and self._order.is_new(piece):
+            self._turn_away(peer)
         block = peer.uploads.take(piece)
         self._order.gave(peer, piece)
         peer.session.send_block(block)
         peer.up.add(block.length)
         return block.length
+
+    def _turn_away(self, served: Peer) -> None:
+        """While `served` is given what nobody had: who asks for what others got asks those.
+
+        Left in the queue, such a request would keep a peer from asking for it elsewhere, and
+        from asking here for what is new. Foreign clients may take a reject otherwise.
+        """
+        for peer in self._peers:
+            if peer is served or not (peer.uploads and peer.session.same_dialect):
+                continue
+            for piece in peer.uploads.pieces():
+                if self._order.cost(peer, piece):
+                    peer.session.reject(peer.uploads.drop(piece))
 
     def lost(self, piece: int) -> None:
         """`piece` is not had any more: nobody is sent any of it."""
@@ -139,12 +174,11 @@ class Serving:
 
     def _fill_slots(self) -> None:
         free = self._slots - self._served()
-        for peer in self._peers:
-            if free <= 0:
-                return
-            if peer.session.peer_interested and peer.session.am_choking:
-                peer.session.unchoke()
-                free -= 1
+        if free <= 0:
+            return
+        waiting = [p for p in self._peers if p.session.peer_interested and p.session.am_choking]
+        for peer in self._rng.sample(waiting, min(free, len(waiting))):
+            peer.session.unchoke()
 
     def _rechoke(self, now: float, seeding: bool) -> None:
         candidates = [

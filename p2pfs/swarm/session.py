@@ -112,6 +112,11 @@ class Session:
         self._field_due = True  # nothing came yet that has to follow the bitfield
         self._breached = False
 
+    @property
+    def same_dialect(self) -> bool:
+        """Whether the peer is one of ours: a reject then means that others have the piece."""
+        return self.fast and self.run_length > BLOCK_LENGTH
+
     def receive_data(self, data: bytes | memoryview, now: float) -> list[Event]:
         """The events that `data` brings, up to a breach of the protocol if there is one."""
         self.last_received_at = now

@@ -30,6 +30,10 @@ class UploadQueue:
     def __bool__(self) -> bool:
         return self._length > 0
 
+    def __contains__(self, piece: int) -> bool:
+        """Whether some of `piece` is asked for."""
+        return piece in self._pieces
+
     def pieces(self) -> list[int]:
         """The pieces asked for, oldest first."""
         return list(self._pieces)

@@ -389,7 +389,7 @@ class Node:
         """Answer the most useful requests at hand as fast as the limit allows."""
         while self._bucket.available(self.clock.now) > 0:
             ready = [p for p, end in self.ends.items() if p.uploads and end.queued < SEND_AHEAD]
-            served = self.transfer.serving.serve_best(ready, in_memory)
+            served = self.transfer.serving.serve_best(ready, in_memory, self.clock.now)
             if served is None:
                 return
             peer, length = served

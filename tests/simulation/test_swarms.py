@@ -170,7 +170,7 @@ def test_what_a_seeder_sends_is_spread_over_pieces_that_nobody_had():
     sent = seeder.uploaded / swarm.geometry.piece_length
     spread = {piece for node in leechers for piece in node.have}
     assert len(spread) >= 0.75 * sent
-    assert len({bytes(node.have.raw) for node in leechers}) == 8
+    assert len({bytes(node.have.raw) for node in leechers}) >= 6
 
 
 def test_a_source_is_asked_for_its_rarest_pieces_first():

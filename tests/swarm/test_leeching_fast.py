@@ -7,6 +7,7 @@ import random
 from p2pfs.formats import wire
 from p2pfs.formats.allowed_fast import ALLOWED_FAST
 from p2pfs.formats.bitfield import Bitfield
+from p2pfs.formats.extension import MAX_RUN_LENGTH
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
 from p2pfs.swarm.events import (
     BlockArrived,
@@ -15,7 +16,14 @@ from p2pfs.swarm.events import (
     PeerChoked,
     PeerRejected,
 )
-from p2pfs.swarm.leeching import PATIENCE, REFUSED_FOR, REST_AFTER_REJECT, Leeching
+from p2pfs.swarm.leeching import (
+    PATIENCE,
+    REFUSED_FOR,
+    REST_AFTER_REJECT,
+    TURNED_AWAY,
+    TURNED_AWAY_FOR,
+    Leeching,
+)
 from p2pfs.swarm.peer import Peer
 from p2pfs.swarm.session import Session
 
@@ -118,6 +126,38 @@ def test_a_peer_that_rejects_everything_is_asked_seldom():
         download.passes(0.25)
 
     assert asked < 60 * 4 + 8
+
+
+def of_our_dialect(download: Download, says: bytes = wire.HAVE_ALL) -> Peer:
+    peer = download.peer(says)
+    peer.session.run_length = MAX_RUN_LENGTH
+    download.says(peer, wire.UNCHOKE)
+    return peer
+
+
+def test_one_of_ours_that_rejects_is_asked_for_something_else_at_once_and_for_that_soon_again():
+    download = Download(have=PIECES - 3)
+    peer = of_our_dialect(download)
+    first = owed(peer)
+    piece = first[0].piece
+    download.rejects(peer, *(block for block in first if block.piece == piece))
+    assert owed(peer)
+    assert piece not in owed_pieces(peer)
+
+    download.rejects(peer, *owed(peer))
+    download.passes(TURNED_AWAY_FOR + 0.5)
+    assert owed(peer)
+
+
+def test_one_of_ours_that_rejects_everything_is_treated_like_any_other():
+    download = Download()
+    peer = of_our_dialect(download)
+    peer.refused = dict.fromkeys(range(PIECES, PIECES + TURNED_AWAY), 1000.0)
+
+    download.rejects(peer, *owed(peer))
+
+    assert not owed(peer)
+    assert peer.rests_until == REST_AFTER_REJECT
 
 
 def test_after_a_choke_requests_are_owed_until_they_are_rejected():

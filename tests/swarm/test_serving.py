@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from p2pfs.formats import wire
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
 from p2pfs.swarm.choker import RECHOKE_EVERY
 from p2pfs.swarm.events import BlockCancelled, BlockRequested, InterestChanged
 from p2pfs.swarm.peer import Peer
-from p2pfs.swarm.serving import Serving
+from p2pfs.swarm.serving import KEEPS_TURN_FOR, Serving
 from p2pfs.swarm.session import Session
 
 PIECES = 8
@@ -28,9 +30,9 @@ def block(piece: int, number: int = 0) -> BlockRequest:
 class Upload:
     """A `Serving` of `have`, and peers that say what a test wants."""
 
-    def __init__(self, have: str = "********", slots: int = 2) -> None:
+    def __init__(self, have: str = "********", slots: int = 2, seed: int = 1) -> None:
         self.have = Bitfield.of(PIECES, (n for n, mark in enumerate(have) if mark == "*"))
-        self.serving = Serving(self.have, slots, random.Random(1))
+        self.serving = Serving(self.have, slots, random.Random(seed))
         self.now = 0.0
         self.count = 0
 
@@ -79,6 +81,18 @@ def test_whoever_is_interested_is_unchoked_at_once_while_a_slot_is_free():
     peers = upload.peers(3)
 
     assert upload.unchoked(peers) == peers[:2]
+
+
+def test_slots_that_fall_free_go_to_any_of_those_who_wait():
+    chosen = set()
+    for seed in range(20):
+        upload = Upload(slots=1, seed=seed)
+        first, *others = upload.peers(5)
+        upload.serving.left(first)
+        upload.tick()
+        chosen.add(others.index(*upload.unchoked(others)))
+
+    assert chosen == set(range(4))
 
 
 def test_a_slot_that_falls_free_is_given_away_at_once():
@@ -223,7 +237,7 @@ def test_two_that_ask_for_the_same_get_different_pieces_first():
     upload.asks(two, *both_pieces())
 
     for _ in range(4):
-        assert upload.serving.serve_best([one, two], always)
+        assert upload.serving.serve_best([one, two], always, 0.0)
 
     given = [{block.piece for block in sent(peer)} for peer in (one, two)]
     assert given in ([{0}, {1}], [{1}, {0}])
@@ -233,11 +247,33 @@ def test_of_equals_the_one_served_longest_ago_is_next():
     upload = Upload(slots=4)
     peers = upload.peers(3)
     for number, peer in enumerate(peers):
-        upload.asks(peer, block(2 * number, 0), block(2 * number, 1), block(2 * number + 1))
+        upload.asks(peer, block(2 * number), block(2 * number + 1))
 
-    turns = [upload.serving.serve_best(peers, always)[0] for _ in range(6)]
+    turns = [upload.serving.serve_best(peers, always, 0.0)[0] for _ in range(6)]
 
     assert turns == peers * 2
+
+
+@pytest.mark.parametrize("have", ["********", "****    "])
+def test_a_piece_that_was_begun_for_one_is_finished_before_the_next_ones_turn(have):
+    upload = Upload(have, slots=4)
+    one, two = upload.peers(2)
+    upload.asks(one, block(0, 0), block(0, 1), block(1))
+    upload.asks(two, block(2, 0), block(2, 1))
+
+    turns = [upload.serving.serve_best([one, two], always, 0.0)[0] for _ in range(5)]
+
+    assert turns == [one, one, two, two, one]
+
+
+def test_a_piece_that_takes_long_keeps_the_others_waiting_for_a_while_only():
+    upload = Upload(slots=4)
+    one, two = upload.peers(2)
+    upload.asks(one, block(0, 0), block(0, 1))
+    upload.asks(two, block(1))
+
+    assert upload.serving.serve_best([one, two], always, 0.0)[0] is one
+    assert upload.serving.serve_best([one, two], always, KEEPS_TURN_FOR)[0] is two
 
 
 def test_what_was_given_to_a_peer_that_left_is_given_to_others_as_if_it_were_new():
@@ -257,10 +293,10 @@ def test_what_was_given_to_a_peer_that_left_is_given_to_others_as_if_it_were_new
 def test_nothing_is_sent_while_nobody_asks_or_the_content_is_not_at_hand():
     upload = Upload()
     peer = upload.peer()
-    assert upload.serving.serve_best([peer], always) is None
-    assert upload.serving.serve_best([], always) is None
+    assert upload.serving.serve_best([peer], always, 0.0) is None
+    assert upload.serving.serve_best([], always, 0.0) is None
 
     upload.asks(peer, block(0))
-    assert upload.serving.serve_best([peer], lambda piece: False) is None
+    assert upload.serving.serve_best([peer], lambda piece: False, 0.0) is None
     assert upload.serving.serve(peer, lambda piece: False) == 0
-    assert upload.serving.serve_best([peer], always) == (peer, BLOCK_LENGTH)
+    assert upload.serving.serve_best([peer], always, 0.0) == (peer, BLOCK_LENGTH)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from p2pfs.formats import wire
 from p2pfs.formats.bitfield import Bitfield
+from p2pfs.formats.extension import MAX_RUN_LENGTH
 from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry
 from p2pfs.swarm.choker import RECHOKE_EVERY
 from p2pfs.swarm.events import BlockCancelled, BlockRequested, InterestChanged, PeerBitfield
@@ -215,3 +216,67 @@ def test_each_request_gets_one_answer_whatever_happens(steps):
         answered.update(answers)
 
     assert answered == asked
+
+
+# -- while what nobody had goes out
+
+
+def of_our_dialect(upload: Upload, says: bytes = wire.HAVE_NONE + wire.INTERESTED) -> Peer:
+    peer = upload.peer(says)
+    peer.session.run_length = MAX_RUN_LENGTH
+    return peer
+
+
+def test_who_asks_a_seeder_for_what_another_got_is_sent_there_while_it_has_new_pieces_to_give():
+    upload = Upload(slots=4)
+    one, two = of_our_dialect(upload), of_our_dialect(upload)
+    upload.asks(one, upload.block(1), upload.block(2))
+    upload.asks(two, upload.block(1), upload.block(3))
+    upload.told(one)
+    upload.told(two)
+
+    turns = [upload.serving.serve_best([one, two], always, 0.0)[0] for _ in range(3)]
+
+    assert turns == [one, two, one]
+    assert upload.answers(one) == ([upload.block(1), upload.block(2)], [])
+    assert upload.answers(two) == ([upload.block(3)], [upload.block(1)])
+
+
+def test_a_seeder_with_nothing_new_to_give_answers_everybody():
+    upload = Upload(slots=4)
+    one, two = of_our_dialect(upload), of_our_dialect(upload)
+    upload.asks(one, upload.block(1))
+    upload.serve_all(one)
+    upload.asks(two, upload.block(1))
+    upload.told(two)
+
+    upload.serve_all(two)
+
+    assert upload.answers(two) == ([upload.block(1)], [])
+
+
+def test_foreign_clients_are_never_sent_away():
+    upload = Upload(slots=4)
+    one, foreign = of_our_dialect(upload), upload.peer()
+    upload.asks(one, upload.block(1), upload.block(2))
+    upload.asks(foreign, upload.block(1))
+    upload.told(foreign)
+
+    upload.serve_all(one)
+    upload.serve_all(foreign)
+
+    assert upload.answers(foreign) == ([upload.block(1)], [])
+
+
+def test_who_does_not_have_everything_sends_nobody_away():
+    upload = Upload(slots=4)
+    upload.have.discard(0)
+    one, two = of_our_dialect(upload), of_our_dialect(upload)
+    upload.asks(one, upload.block(1), upload.block(2))
+    upload.asks(two, upload.block(1))
+    upload.told(two)
+
+    upload.serve_all(one)
+    upload.serve_all(two)
+
+    assert upload.answers(two) == ([upload.block(1)], [])

@@ -25,6 +25,7 @@ def test_requests_are_kept_by_piece_in_the_order_of_asking():
     asked = queue(block(5, 1), block(2, 0), block(5, 0))
 
     assert (len(asked), asked.first, asked.pieces()) == (3, 5, [5, 2])
+    assert (5 in asked, 3 in asked) == (True, False)
     assert [asked.take(5), asked.take(5), asked.take(2)] == [block(5, 1), block(5, 0), block(2, 0)]
     assert not asked
     assert asked.pieces() == []
