@@ -13,6 +13,7 @@ import struct
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import islice
+from typing import TypeAlias
 
 from p2pfs.errors import FormatError
 from p2pfs.formats.announce_http import AnnounceReply, AnnounceRequest, Event, PackedReply
@@ -27,17 +28,20 @@ __all__ = [
     "MAX_SCRAPE",
     "REQUEST_HEADER",
     "Action",
+    "Renewal",
     "encode_announce",
     "encode_announce_reply",
     "encode_connect",
     "encode_connect_reply",
     "encode_error",
+    "encode_peers",
     "encode_scrape",
     "encode_scrape_reply",
     "parse_announce",
     "parse_announce_reply",
     "parse_connect_reply",
     "parse_error",
+    "parse_renewal",
     "parse_reply_header",
     "parse_scrape",
     "parse_scrape_reply",
@@ -64,10 +68,16 @@ _ANNOUNCE_REPLY = struct.Struct(">I4sIII")
 _SCRAPE_ENTRY = struct.Struct(">III")
 _EVENTS = (Event.NONE, Event.COMPLETED, Event.STARTED, Event.STOPPED, Event.PAUSED)
 """By number. The last one is no part of BEP 15, but clients send it so (BEP 21)."""
+_KEY = b"%08X"
+"""A key as clients write it over HTTP: one identity."""
 _HEX_KEY = re.compile(rb"[0-9A-Fa-f]{8}")
 _URL_DATA = 2
 _MAX32 = 2**32 - 1
 _MAX64 = 2**64 - 1
+
+
+Renewal: TypeAlias = tuple[bytes, bytes, bytes, int, int, int]
+"""Info hash, peer id, key, bytes left, peers wanted (below 0: any number), port."""
 
 
 class Action(enum.IntEnum):
@@ -78,6 +88,9 @@ class Action(enum.IntEnum):
     SCRAPE = 2
     ERROR = 3
 
+
+_ANNOUNCED = int(Action.ANNOUNCE)
+_ROOM4, _ROOM6 = ((MAX_REPLY - _ANNOUNCE_REPLY.size) // each * each for each in (6, 18))
 
 # -- as the tracker sees it
 
@@ -107,21 +120,38 @@ def parse_announce(data: bytes, ip: str | None = None) -> AnnounceRequest:
         left,
         _EVENTS[event] if event < len(_EVENTS) else Event.NONE,
         None if numwant < 0 else numwant,
-        key=b"%08X" % key if key else None,  # as clients write it over HTTP: one identity
+        key=_KEY % key if key else None,
         ip=ip,
     )
 
 
+def parse_renewal(data: bytes) -> Renewal | None:
+    """The announce in a datagram if it is of the kind that clients repeat: no event, a key, a port.
+
+    None for any other, and for what is no announce: `parse_announce` tells then.
+    """
+    if len(data) < _ANNOUNCE.size:
+        return None
+    info_hash, peer_id, _, left, _, event, key, numwant, port = _ANNOUNCE.unpack_from(data)
+    if event or not key or not port:
+        return None
+    return info_hash, peer_id, _KEY % key, left, numwant, port
+
+
 def encode_announce_reply(transaction: bytes, reply: PackedReply, *, ipv6: bool) -> bytes:
     """An answer with the peers of the family that the datagram came by."""
-    peers, stride = (reply.peers6, 18) if ipv6 else (reply.peers, 6)
-    room = (MAX_REPLY - _ANNOUNCE_REPLY.size) // stride * stride
-    return (
-        _ANNOUNCE_REPLY.pack(
-            Action.ANNOUNCE, transaction, reply.interval, reply.incomplete, reply.complete
-        )
-        + peers[:room]
+    peers = reply.peers6 if ipv6 else reply.peers
+    return encode_peers(
+        transaction, reply.interval, reply.incomplete, reply.complete, peers, ipv6=ipv6
     )
+
+
+def encode_peers(
+    transaction: bytes, interval: int, incomplete: int, complete: int, peers: bytes, *, ipv6: bool
+) -> bytes:
+    """The same from its parts; `peers` are packed, 18 bytes each for IPv6, else 6."""
+    header = _ANNOUNCE_REPLY.pack(_ANNOUNCED, transaction, interval, incomplete, complete)
+    return header + peers[: _ROOM6 if ipv6 else _ROOM4]
 
 
 def parse_scrape(data: bytes) -> list[TorrentId]:

@@ -28,6 +28,7 @@ __all__ = ["UdpTracker", "drop_nonsense", "kept_secret"]
 
 log = logging.getLogger(__name__)
 
+_ANNOUNCE, _SCRAPE = int(udp.Action.ANNOUNCE), int(udp.Action.SCRAPE)
 _SECRET_FILE = "connection-ids.secret"
 
 
@@ -70,17 +71,54 @@ class UdpTracker:
             return unpack_host(ours) if ours else route_to(source)
 
         try:
-            if action == udp.Action.ANNOUNCE:
+            if action == _ANNOUNCE:
+                again = udp.parse_renewal(data)
+                if again is not None and (
+                    reply := self._renew(again, host, transaction, reached_at)
+                ):
+                    return reply
                 request = udp.parse_announce(data, source)
-                reply = self._service.announce(request, source, self._clock(), reached_at)
-                return udp.encode_announce_reply(transaction, reply, ipv6=len(host) == 16)
-            if action == udp.Action.SCRAPE:
+                found = self._service.announce(request, source, self._clock(), reached_at)
+                return udp.encode_announce_reply(transaction, found, ipv6=len(host) == 16)
+            if action == _SCRAPE:
                 torrents = udp.parse_scrape(data)
-                found = self._service.scrape(torrents)
-                return udp.encode_scrape_reply(transaction, [found.get(one) for one in torrents])
+                counts = self._service.scrape(torrents)
+                return udp.encode_scrape_reply(transaction, [counts.get(one) for one in torrents])
         except P2pfsError as error:
             return udp.encode_error(transaction, str(error))
         return b""
+
+    def _renew(
+        self,
+        announce: udp.Renewal,
+        host: bytes,
+        transaction: bytes,
+        reached_at: Callable[[], str | None],
+    ) -> bytes:
+        """The reply to somebody who was here before and says nothing new; empty for others."""
+        info_hash, peer_id, key, left, numwant, port = announce
+        found = self._service.renew(
+            info_hash,
+            peer_id,
+            key,
+            host + port.to_bytes(2, "big"),
+            seed=left == 0,
+            numwant=None if numwant < 0 else numwant,
+            now=self._clock(),
+            reached_at=reached_at,
+        )
+        if found is None:
+            return b""
+        counts, peers, peers6 = found
+        ipv6 = len(host) == 16
+        return udp.encode_peers(
+            transaction,
+            self._service.interval,
+            counts.incomplete,
+            counts.complete,
+            peers6 if ipv6 else peers,
+            ipv6=ipv6,
+        )
 
 
 def drop_nonsense(sockets: Sequence[socket.socket]) -> None:

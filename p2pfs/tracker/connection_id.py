@@ -1,18 +1,20 @@
 """Connection ids of the UDP tracker (BEP 15): proof that an address can be answered.
 
-Invariant: nothing is kept for those who ask. An id is a keyed hash over the address and a
-window of time, so that it is good for its own address only, cannot be guessed without the
-secret, and ends by itself.
+Invariant: nothing has to be kept for those who ask. An id is a keyed hash over the address
+and a window of time, so that it is good for its own address only, cannot be guessed without
+the secret, and ends by itself. The last hashes are at hand, since who asks asks again.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from hashlib import blake2b
 from hmac import compare_digest
 
 __all__ = ["SECRET_LENGTH", "ConnectionIds"]
 
 SECRET_LENGTH = 32
+_AT_HAND = 8192
 _WINDOW = 60
 """Seconds; an id is good in the window in which it was given out and in the next one."""
 
@@ -25,7 +27,7 @@ class ConnectionIds:
     """
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        self._hash = lru_cache(maxsize=_AT_HAND)(partial(_hash, secret))
 
     def issue(self, host: bytes, now: float) -> bytes:
         """The id, 8 bytes, for the address `host` (4 or 16 raw bytes).
@@ -41,6 +43,7 @@ class ConnectionIds:
             connection_id, self._hash(host, window - 1)
         )
 
-    def _hash(self, host: bytes, window: int) -> bytes:
-        data = window.to_bytes(8, "big", signed=True) + host
-        return blake2b(data, digest_size=8, key=self._secret).digest()
+
+def _hash(secret: bytes, host: bytes, window: int) -> bytes:
+    data = window.to_bytes(8, "big", signed=True) + host
+    return blake2b(data, digest_size=8, key=secret).digest()

@@ -55,6 +55,21 @@ class PeerStore(Protocol):
         never silent: it stays until it is removed.
         """
 
+    def renew(
+        self,
+        info_hash: bytes,
+        identity: bytes,
+        kind: PeerKind,
+        address: bytes,
+        *,
+        now: float,
+        numwant: int,
+    ) -> tuple[Counts, bytes, bytes] | None:
+        """`announce` for a peer that is listed as that `kind` already: counts, `peers`, `peers6`.
+
+        None for any other peer, and nothing is done then. `address` is packed, with its port.
+        """
+
     def remove(self, torrent_id: TorrentId, peer: SwarmPeer) -> Counts:
         """Take `peer` out (it stopped); unknown peers are ignored."""
 
@@ -142,16 +157,35 @@ class MemoryPeerStore:
                 row = swarm.insert(identity, kind, self._rng)
                 self.peer_count += 1
             if row >= 0:
-                swarm.touch(row, peer, now)
+                swarm.touch(row, peer.address, now)
             if new or before != (swarm.partials_from, swarm.seeds_from, swarm.downloaded):
                 self._note(torrent_id.v1, swarm)
         taker = PeerKind.DOWNLOADER if seeds_too else kind
         picked = swarm.pick(row, taker, numwant, self._rng)
         if with_ids:
-            found = swarm.listed(picked, peer)
+            found = swarm.listed(picked, peer.address)
             with_id = [(address, swarm.ids[place][:20]) for place, address in found]
             return Announced(swarm.counts(), listed=with_id)
-        return Announced(swarm.counts(), *swarm.packed(picked, peer))
+        return Announced(swarm.counts(), *swarm.packed(picked, peer.address))
+
+    def renew(
+        self,
+        info_hash: bytes,
+        identity: bytes,
+        kind: PeerKind,
+        address: bytes,
+        *,
+        now: float,
+        numwant: int,
+    ) -> tuple[Counts, bytes, bytes] | None:
+        swarm = self._swarms.get(info_hash)
+        if swarm is None:
+            return None
+        row = swarm.renew(identity, kind, address, now)
+        if row < 0:
+            return None
+        peers, peers6 = swarm.packed(swarm.pick(row, kind, numwant, self._rng), address)
+        return swarm.counts(), peers, peers6
 
     def _admits(self, peer: SwarmPeer, now: float) -> bool:
         """Whether one more peer may be listed; whoever is never silent has a lease for that."""

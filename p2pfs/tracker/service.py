@@ -7,7 +7,6 @@ looked at.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -18,7 +17,8 @@ from p2pfs.formats.peer_id import client_name
 from p2pfs.formats.scrape_http import ScrapeEntry
 from p2pfs.geometry import PeerId, TorrentId
 from p2pfs.tracker.leases import LEASE_PREFIX
-from p2pfs.tracker.peer_store import Announced, PeerKind, PeerStore, SwarmPeer
+from p2pfs.tracker.peer_store import Announced, Counts, PeerKind, PeerStore, SwarmPeer
+from p2pfs.tracker.swarm_table import identity
 
 __all__ = ["DEFAULT_INTERVAL", "TrackerService", "lifetime_for"]
 
@@ -29,6 +29,8 @@ DEFAULT_MIN_INTERVAL = 30
 MAX_INTERVAL = 24 * 3600
 DEFAULT_NUMWANT = 50
 MAX_NUMWANT = 200
+
+_DOWNLOADER, _SEED = PeerKind.DOWNLOADER, PeerKind.SEED
 
 
 def lifetime_for(interval: int) -> float:
@@ -101,12 +103,10 @@ class TrackerService:
                 with_ids=not request.compact,
                 seeds_too=_may_lack_metadata(request),
             )
-        peers, peers6, listed = found.peers, found.peers6, found.listed
-        if not is_loopback(host) and (peers6 or _HAS_LOOPBACK(peers) or listed):
+        peers, peers6 = self._packed_for(host, found.peers, found.peers6, reached_at)
+        listed = found.listed
+        if listed and not is_loopback(host):
             as_seen = partial(self._seen_from_outside, len(host), reached_at)
-            together = [*map(as_seen, _split(peers, 6)), *map(as_seen, _split(peers6, 18))]
-            peers = b"".join([one for one in together if len(one) == 6])
-            peers6 = b"".join([one for one in together if len(one) == 18])
             listed = [(as_seen(one), peer_id) for one, peer_id in listed]
         complete, incomplete, downloaded, _ = found.counts
         return PackedReply(
@@ -121,6 +121,36 @@ class TrackerService:
             host,
             self._tracker_id,
         )
+
+    def renew(
+        self,
+        info_hash: bytes,
+        peer_id: bytes,
+        key: bytes,
+        address: bytes,
+        *,
+        seed: bool,
+        numwant: int | None,
+        now: float,
+        reached_at: Callable[[], str | None],
+    ) -> tuple[Counts, bytes, bytes] | None:
+        """`announce` by a short way, for a peer that was here before and says nothing new.
+
+        `address` is where it came from, packed, with its port, which is not 0. The counts,
+        and other peers in packed form; None, and nothing is done, when the long way has to
+        be taken. Raises `TrackerError` as that does.
+        """
+        if self._allowed is not None:
+            self._check(TorrentId(info_hash))
+        wanted = DEFAULT_NUMWANT if numwant is None else min(numwant, MAX_NUMWANT)
+        kind = _SEED if seed else _DOWNLOADER
+        found = self._store.renew(
+            info_hash, identity(peer_id, key), kind, address, now=now, numwant=wanted
+        )
+        if found is None:
+            return None
+        counts, peers, peers6 = found
+        return counts, *self._packed_for(address[:-2], peers, peers6, reached_at)
 
     def host_for(self, host: bytes, asker_ip: str, reached_at: Callable[[], str | None]) -> str:
         """The address, as text, by which `asker_ip` reaches whoever came from `host`."""
@@ -144,6 +174,19 @@ class TrackerService:
         if self._allowed is not None and not self._allowed(torrent_id):
             raise TrackerError("this tracker serves only the torrents published to it")
 
+    def _packed_for(
+        self, host: bytes, peers: bytes, peers6: bytes, reached_at: Callable[[], str | None]
+    ) -> tuple[bytes, bytes]:
+        """Packed peers as `host` can dial them."""
+        if is_loopback(host) or not (peers6 or 127 in peers[::6]):
+            return peers, peers6
+        as_seen = partial(self._seen_from_outside, len(host), reached_at)
+        together = [*map(as_seen, _split(peers, 6)), *map(as_seen, _split(peers6, 18))]
+        return (
+            b"".join([one for one in together if len(one) == 6]),
+            b"".join([one for one in together if len(one) == 18]),
+        )
+
     def _seen_from_outside(
         self, width: int, reached_at: Callable[[], str | None], peer: bytes
     ) -> bytes:
@@ -160,9 +203,6 @@ class TrackerService:
             text = reached_at()
             ours = pack_host(text) if text else b""
         return ours
-
-
-_HAS_LOOPBACK = re.compile(rb"(?s)(?:.{6})*?\x7f").match
 
 
 def _split(packed: bytes, width: int) -> list[bytes]:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import enum
 import random
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["Counts", "PeerKind", "SwarmPeer", "SwarmTable"]
+__all__ = ["Counts", "PeerKind", "SwarmPeer", "SwarmTable", "identity"]
 
 Run: TypeAlias = tuple[int, int]
 """Neighbouring rows: the first, and the one after the last."""
@@ -25,6 +25,8 @@ Run: TypeAlias = tuple[int, int]
 _INDEX_FROM = 12
 """Below this many peers a search of the list costs less than a dictionary holds."""
 _NONE4, _NONE6 = bytes(6), bytes(18)
+_KEY_LENGTH = 9
+"""Bytes of a key in an identity: never as many as an address has."""
 _TOGETHER = 10
 """Neighbours that are picked together: far less work for a sample that is random enough."""
 
@@ -35,6 +37,16 @@ class PeerKind(enum.IntEnum):
     DOWNLOADER = 0
     PARTIAL_SEED = 1
     SEED = 2
+
+
+_DOWNLOADER, _PARTIAL_SEED, _SEED = PeerKind
+
+
+def identity(peer_id: bytes, key: bytes) -> bytes:
+    """What tells a peer with a key from all others in the swarm."""
+    if len(key) > 8:
+        key = blake2b(key, digest_size=8).digest()
+    return peer_id + key.ljust(_KEY_LENGTH, b"\0")
 
 
 class SwarmPeer(NamedTuple):
@@ -51,10 +63,12 @@ class SwarmPeer(NamedTuple):
     @property
     def identity(self) -> bytes:
         """What tells this peer from all others in the swarm."""
-        if not self.key:
-            return self.peer_id + self.host
-        key = self.key if len(self.key) <= 8 else blake2b(self.key, digest_size=8).digest()
-        return self.peer_id + key.ljust(9, b"\0")  # never as long as an address
+        return identity(self.peer_id, self.key) if self.key else self.peer_id + self.host
+
+    @property
+    def address(self) -> bytes:
+        """Host and port in 6 or 18 bytes."""
+        return self.host + self.port.to_bytes(2, "big")
 
 
 class Counts(NamedTuple):
@@ -114,9 +128,9 @@ class SwarmTable:
         return other
 
     def _run(self, kind: PeerKind) -> tuple[int, int]:
-        if kind is PeerKind.DOWNLOADER:
+        if kind is _DOWNLOADER:
             return 0, self.partials_from
-        if kind is PeerKind.PARTIAL_SEED:
+        if kind is _PARTIAL_SEED:
             return self.partials_from, self.seeds_from
         return self.seeds_from, len(self.ids)
 
@@ -136,19 +150,19 @@ class SwarmTable:
         first, end = self._run(kind)
         if first <= row < end:
             return row
-        if kind is not PeerKind.SEED and row >= self.seeds_from:
+        if kind is not _SEED and row >= self.seeds_from:
             self._swap(row, self.seeds_from)
             row = self.seeds_from
             self.seeds_from += 1
-        if kind is PeerKind.DOWNLOADER and row >= self.partials_from:
+        if kind is _DOWNLOADER and row >= self.partials_from:
             self._swap(row, self.partials_from)
             row = self.partials_from
             self.partials_from += 1
-        if kind is not PeerKind.DOWNLOADER and row < self.partials_from:
+        if kind is not _DOWNLOADER and row < self.partials_from:
             self.partials_from -= 1
             self._swap(row, self.partials_from)
             row = self.partials_from
-        if kind is PeerKind.SEED and row < self.seeds_from:
+        if kind is _SEED and row < self.seeds_from:
             self.seeds_from -= 1
             self._swap(row, self.seeds_from)
             row = self.seeds_from
@@ -167,47 +181,54 @@ class SwarmTable:
         if self.v6 is not None:
             _swap_cells(self.v6, 18, one, other)
 
-    def touch(self, row: int, peer: SwarmPeer, now: float) -> None:
+    def touch(self, row: int, address: bytes, now: float) -> None:
+        """Its peer was heard, from `address`: 6 or 18 bytes."""
         self.seen[row] = now
-        host = peer.host
-        if len(host) == 4:
-            self.v4[6 * row : 6 * row + 6] = host + peer.port.to_bytes(2, "big")
+        if len(address) == 6:
+            self.v4[6 * row : 6 * row + 6] = address
             return
         if self.v6 is None:
             self.v6 = bytearray(18 * len(self.ids))
-        self.v6[18 * row : 18 * row + 18] = host + peer.port.to_bytes(2, "big")
+        self.v6[18 * row : 18 * row + 18] = address
+
+    def renew(self, identity: bytes, kind: PeerKind, address: bytes, now: float) -> int:
+        """`touch` for a peer that has a row in the run of `kind`: the row; -1 for any other."""
+        row = self.find(identity)
+        first, end = self._run(kind)
+        if not first <= row < end:
+            return -1
+        self.touch(row, address, now)
+        return row
 
     def pick(self, row: int, kind: PeerKind, numwant: int, rng: random.Random) -> list[Run]:
         """The rows of up to `numwant` random others for an asker of this kind.
 
         `row` is the asker's own, -1 when it is not listed.
         """
-        count = len(self.ids) if kind is PeerKind.DOWNLOADER else self.partials_from
+        count = len(self.ids) if kind is _DOWNLOADER else self.partials_from
         if 0 <= row < count:
             return _sample(row + 1, count, count - 1, numwant, rng)
-        return _sample(0, count, count, numwant, rng)
+        return _sample(int(rng.random() * count), count, count, numwant, rng)
 
-    def packed(self, picked: Sequence[Run], asker: SwarmPeer) -> tuple[bytes, bytes]:
-        """Address and port of each, 6 bytes a peer and 18 bytes a peer, for this asker.
+    def packed(self, picked: Sequence[Run], own: bytes) -> tuple[bytes, bytes]:
+        """Address and port of each, 6 bytes a peer and 18 bytes a peer.
 
-        An address of its family where the peer has one; the one that it asks from is left
-        out, whoever else is listed under it.
+        An address of the family of `own`, the asker's, where the peer has one; that one is
+        left out, whoever else is listed under it.
         """
-        own = asker.host + asker.port.to_bytes(2, "big")
         if self.v6 is None:
             v4 = self.v4
             joined = b"".join([v4[6 * start : 6 * stop] for start, stop in picked])
             if own not in joined:
                 return joined, b""
-        found = [one for _, one in self.listed(picked, asker)]
+        found = [one for _, one in self.listed(picked, own)]
         return (
             b"".join([one for one in found if len(one) == 6]),
             b"".join([one for one in found if len(one) == 18]),
         )
 
-    def listed(self, picked: Sequence[Run], asker: SwarmPeer) -> list[tuple[int, bytes]]:
+    def listed(self, picked: Sequence[Run], own: bytes) -> list[tuple[int, bytes]]:
         """The same as rows, each with its address; no address twice."""
-        own = asker.host + asker.port.to_bytes(2, "big")
         found = {self._address(row, len(own)): row for run in picked for row in range(*run)}
         found.pop(own, None)
         return [(row, address) for address, row in found.items()]
@@ -241,34 +262,34 @@ def _swap_cells(column: bytearray, width: int, one: int, other: int) -> None:
 def _sample(first: int, end: int, count: int, want: int, rng: random.Random) -> list[Run]:
     """Up to `want` of the `count` numbers from `first` on, which go on at 0 after `end` - 1.
 
-    Each is as likely as any other. Few runs of neighbours, in O(want / `_TOGETHER`).
+    Each is as likely as any other, over all `first`. Few runs of neighbours, one from each
+    part of the whole, in O(want / `_TOGETHER`).
     """
     if count <= want:
         return _around(first, end, count)
     if want <= 0:
         return []
-    length = _TOGETHER if count >= 2 * max(want, _TOGETHER) else 1
-    runs, rest = divmod(count, length)
+    if count < 2 * max(want, _TOGETHER):
+        places = rng.sample(range(first, first + count), want)
+        return [run for place in places for run in _around(place, end, 1)]
     draw = rng.random
+    few = -(-want // _TOGETHER)
+    places_each, rest = divmod(count, few * _TOGETHER)
+    part = places_each * _TOGETHER
     first += int(draw() * (rest + 1))  # the rest is left out at either end
-    few = -(-want // length)
-    if 2 * few > runs:
-        places: Iterable[int] = rng.sample(range(runs), few)
-    else:
-        chosen: set[int] = set()
-        while len(chosen) < few:
-            chosen.add(int(draw() * runs))
-        places = chosen
-    found: list[Run] = []
-    for place in places:
-        start = first + place * length
-        stop = start + (length if length < want else want)
+    runs = []
+    for _ in range(few):
+        start = first + int(draw() * places_each) * _TOGETHER
+        if start >= end:
+            start -= end
+        stop = start + (_TOGETHER if want >= _TOGETHER else want)
         if stop <= end:
-            found.append((start, stop))
+            runs.append((start, stop))
         else:
-            found += _around(start, end, stop - start)
-        want -= length
-    return found
+            runs += (start, end), (0, stop - end)
+        first += part
+        want -= _TOGETHER
+    return runs
 
 
 def _around(start: int, end: int, size: int) -> list[Run]:

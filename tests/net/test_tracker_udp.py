@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import random
 import stat
+import struct
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p2pfs.errors import ListenError
 from p2pfs.formats import announce_udp as udp
@@ -256,6 +259,98 @@ async def test_where_that_cannot_be_told_the_route_to_the_asker_decides() -> Non
     expected = route_to(asker)
 
     assert loopback_seen_from(asker, b"", []) == (f"{expected}:1001" if expected else "")
+
+
+class LongWay(TrackerService):
+    """Knows no short way."""
+
+    def renew(self, *_: object, **__: object) -> None:
+        return None
+
+
+announces = st.lists(
+    st.tuples(
+        st.sampled_from(["127.0.0.1", "192.0.2.99", "192.0.2.98", "2001:db8::9", "::1"]),
+        st.integers(0, 5),  # which peer
+        st.integers(0, 1),  # which torrent
+        st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4, 9]),  # event
+        st.sampled_from([0, 1, 1]),  # left
+        st.sampled_from([-1, 0, 1, 7, 50, 2**31 - 1]),  # numwant
+        st.sampled_from([0, 5, 5]),  # key
+        st.sampled_from([0, 6881, 6881]),  # port
+    ),
+    max_size=60,
+)
+
+
+@given(announces)
+@settings(max_examples=100, deadline=None)
+async def test_the_short_way_of_who_was_here_before_answers_as_the_long_one(
+    steps: list[tuple[str, int, int, int, int, int, int, int]],
+) -> None:
+    torrents = [TorrentId(bytes([number]) * 20) for number in range(2)]
+    now = 0.0
+    services = [
+        make(MemoryPeerStore(900, rng=random.Random(3))) for make in (TrackerService, LongWay)
+    ]
+    trackers = [
+        UdpTracker(service, bytes(32), clock=lambda: now, wall=lambda: now) for service in services
+    ]
+    for host, number, torrent, event, left, numwant, key, port in steps:
+        now += 1.0
+        answers = []
+        for tracker in trackers:
+            connect = tracker.answer(udp.encode_connect(TID), host, b"")
+            connection_id = udp.parse_connect_reply(connect)
+            announce = udp.REQUEST_HEADER.pack(connection_id, udp.Action.ANNOUNCE, TID)
+            announce += torrents[torrent].v1 + b"%020d" % number + struct.pack(">QQQ", 0, left, 0)
+            announce += struct.pack(">IIIiH", event, 0, key, numwant, port and port + number)
+            answers.append(tracker.answer(announce, host, pack_host("192.0.2.10")))
+
+        assert answers[0] == answers[1] != b""
+        assert services[0].scrape(torrents) == services[1].scrape(torrents)
+
+
+async def test_a_torrent_that_was_withdrawn_is_refused_to_who_was_here_before() -> None:
+    allowed = {TORRENT}
+    service = TrackerService(MemoryPeerStore(900), allowed=allowed.__contains__)
+    tracker = UdpTracker(service, bytes(32), clock=lambda: 0.0, wall=lambda: 0.0)
+    connect = tracker.answer(udp.encode_connect(TID), "10.0.0.1", b"")
+    announce = udp.encode_announce(udp.parse_connect_reply(connect), TID, request())
+    before = tracker.answer(announce, "10.0.0.1", b"")
+    allowed.clear()
+
+    after = tracker.answer(announce, "10.0.0.1", b"")
+
+    assert udp.parse_reply_header(before) == (udp.Action.ANNOUNCE, TID)
+    assert udp.parse_reply_header(after) == (udp.Action.ERROR, TID)
+
+
+async def test_a_key_of_zeros_is_told_from_none() -> None:
+    service = TrackerService(MemoryPeerStore(900))
+    tracker = UdpTracker(service, bytes(32), clock=lambda: 0.0, wall=lambda: 0.0)
+    service.announce(request(1, key=b"00000000"), "10.0.0.1", 0.0)  # as HTTP can say it
+    connect = tracker.answer(udp.encode_connect(TID), "10.0.0.6", b"")
+    thief = udp.encode_announce(udp.parse_connect_reply(connect), TID, request(1, key=None))
+
+    tracker.answer(thief, "10.0.0.6", b"")
+
+    assert service.announce(request(2), "10.0.0.2", 0.0).incomplete == 3
+
+
+async def test_who_was_here_before_is_heard_also_by_the_short_way() -> None:
+    now = 0.0
+    store = MemoryPeerStore(100)
+    tracker = UdpTracker(TrackerService(store), bytes(32), clock=lambda: now, wall=lambda: 0.0)
+    connect = tracker.answer(udp.encode_connect(TID), "10.0.0.1", b"")
+    announce = udp.encode_announce(udp.parse_connect_reply(connect), TID, request())
+
+    tracker.answer(announce, "10.0.0.1", b"")
+    now = 90.0
+    tracker.answer(announce, "10.0.0.1", b"")
+
+    assert store.expire(189.0, 10) == 0
+    assert store.expire(191.0, 10) == 1
 
 
 async def test_an_id_is_refused_when_two_minutes_are_over() -> None:

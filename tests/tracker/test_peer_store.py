@@ -359,6 +359,41 @@ def test_the_store_agrees_with_a_plain_model(
         assert counts.complete + counts.incomplete == len(model) == store.peer_count
 
 
+def test_who_is_listed_as_what_it_is_goes_on_by_a_short_way() -> None:
+    stores = [MemoryPeerStore(LIFETIME, rng=random.Random(1)) for _ in range(2)]
+    for store in stores:
+        for number in range(200):
+            enter(store, peer(number), PeerKind(number % 3))
+    one, moved = peer(0), peer(0, host=b"\x0a\1\1\1")
+
+    found = stores[0].renew(
+        TORRENT.v1, one.identity, DOWNLOADER, moved.address, now=50.0, numwant=50
+    )
+
+    announced = stores[1].announce(TORRENT, moved, DOWNLOADER, now=50.0, numwant=50)
+    assert found == (announced.counts, announced.peers, announced.peers6)
+    assert enter(stores[0], peer(777), numwant=500) == enter(stores[1], peer(777), numwant=500)
+    assert stores[0].expire(LIFETIME + 1, 1000) == stores[1].expire(LIFETIME + 1, 1000) == 200
+
+
+@pytest.mark.parametrize(
+    ("torrent", "number", "kind"),
+    [(OTHER, 1, DOWNLOADER), (TORRENT, 2, DOWNLOADER), (TORRENT, 1, SEED), (TORRENT, 1, PARTIAL)],
+    ids=["another torrent", "another peer", "now a seed", "now a partial seed"],
+)
+def test_for_whoever_is_not_the_short_way_does_nothing(
+    store: MemoryPeerStore, torrent: TorrentId, number: int, kind: PeerKind
+) -> None:
+    enter(store, peer(1), now=0.0)
+    one = peer(number)
+
+    found = store.renew(torrent.v1, one.identity, kind, one.address, now=90.0, numwant=50)
+
+    assert found is None
+    assert (store.peer_count, store.torrent_count) == (1, 1)
+    assert store.expire(LIFETIME + 1, 10) == 1
+
+
 # -- swarms with content, and what changed
 
 

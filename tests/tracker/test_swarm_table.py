@@ -7,7 +7,7 @@ import random
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from p2pfs.tracker.swarm_table import Counts, PeerKind, SwarmPeer, SwarmTable
+from p2pfs.tracker.swarm_table import Counts, PeerKind, SwarmTable
 
 
 def kinds(table: SwarmTable) -> str:
@@ -23,7 +23,7 @@ def put(table: SwarmTable, name: bytes, kind: PeerKind) -> None:
         if row >= 0
         else table.insert(name, kind, random.Random(len(table.ids)))
     )
-    table.touch(row, SwarmPeer(name, None, (name * 4)[:4], 5), float(name[0]))
+    table.touch(row, (name * 4)[:4] + b"\0\5", float(name[0]))
 
 
 def test_rows_stand_in_runs_by_what_they_want() -> None:
@@ -72,12 +72,12 @@ def test_addresses_of_the_second_family_move_with_their_row() -> None:
     for number in range(30):
         put(table, bytes([number]), PeerKind(number % 3))
     chosen = table.find(b"\7")
-    table.touch(chosen, SwarmPeer(b"\7", None, b"\x20" * 16, 9), 1.0)
+    table.touch(chosen, b"\x20" * 16 + b"\0\x09", 1.0)
     put(table, b"\7", PeerKind.SEED)
     table.remove(table.find(b"\0"))
     put(table, b"\x63", PeerKind.DOWNLOADER)
 
-    asker = SwarmPeer(b"x", None, b"\x21" * 16, 1)
+    asker = b"\x21" * 16 + b"\0\1"
     picked = table.pick(-1, PeerKind.DOWNLOADER, 100, random.Random(1))
     found = {address: row for row, address in table.listed(picked, asker)}
 
