@@ -61,6 +61,7 @@ class Event(enum.Enum):
     PAUSED = "paused"
 
 
+_NONE, _STOPPED = Event.NONE, Event.STOPPED
 _EVENTS = {event.value.encode(): event for event in Event} | {b"empty": Event.NONE}
 
 
@@ -126,8 +127,9 @@ def parse_query(raw_query: bytes | str, ip: str | None = None) -> AnnounceReques
     only for `stopped`; anything but a number there is refused.
     """
     fields = _split(raw_query)
-    event = _EVENTS.get(fields.get(b"event", b""), Event.NONE)
-    left = _count(fields, b"left", 0 if event is Event.STOPPED else None)
+    named = fields.get(b"event")
+    event = _NONE if not named else _EVENTS.get(named, _NONE)
+    left = _count(fields, b"left", 0 if event is _STOPPED else None)
     port = _count(fields, b"port", None)
     if port > 65535:
         raise FormatError(f"port {port} is outside 0..65535")
