@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from p2pfs.errors import ListenError
@@ -54,6 +55,7 @@ class AsgiServer:
         self._general: GeneralServer | None = None
         self._front: HttpFront | None = None
         self._servers: list[asyncio.Server] = []
+        self._loading: asyncio.Future[object] | None = None
 
     async def start(self) -> None:
         """Requests are answered once this returns; raises `ListenError` for a closed socket."""
@@ -61,19 +63,21 @@ class AsgiServer:
 
         if any(sock.fileno() < 0 for sock in self._sockets):
             raise ListenError("the HTTP server was given a closed socket")
+        loop = asyncio.get_running_loop()
         front = HttpFront(self._sockets, self._quick, self._take, _connection_limit())
         try:
             front.start()
             self._front = front
+            # It takes a third of a second, in which no announce would be answered.
+            self._loading = loop.run_in_executor(None, import_module, "p2pfs.net.http_general")
         except NotImplementedError:  # Windows
-            loop = asyncio.get_running_loop()
             protocol = self._behind().protocol
             for sock in self._sockets:
                 self._servers.append(await loop.create_server(protocol, sock=sock))
         self._sockets.clear()
 
     def _behind(self) -> GeneralServer:
-        """The server behind the front; it is heavy, so it waits until it is needed."""
+        """The server behind the front, made when it is needed."""
         if self._general is None:
             from p2pfs.net.http_general import GeneralServer
 
@@ -94,7 +98,9 @@ class AsgiServer:
             server.close()
         if self._general is not None:
             await self._general.close(_PATIENCE)
-        self._general = self._front = None
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
+        self._general = self._front = self._loading = None
         self._servers.clear()
 
 

@@ -231,6 +231,29 @@ def test_what_is_no_http_is_turned_away(request_bytes: bytes) -> None:
     run("asyncio", main)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no front there")
+async def test_what_stands_behind_the_front_is_loaded_before_somebody_needs_it() -> None:
+    program = """
+import asyncio, sys
+from p2pfs.net.asgi_server import AsgiServer
+from p2pfs.net.listener import bind_port
+
+async def main():
+    server = AsgiServer(None, bind_port("127.0.0.1", 0))
+    await server.start()
+    await server.close()
+    print("p2pfs.net.http_general" in sys.modules)
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+
+    assert said.split() == [b"True"]
+
+
 # -- HTTP in general
 
 
