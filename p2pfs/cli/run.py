@@ -7,7 +7,6 @@ clean stop as `exit`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -15,12 +14,15 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from p2pfs.cli.text import printable
 from p2pfs.errors import P2pfsError, UsageError
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["at_once", "error_text", "exit_code_for", "print_error", "run_async", "start_logging"]
 
@@ -198,6 +200,7 @@ def run_async(
     `patient` one may catch that and take its time; a second signal cancels it again. At the
     end `finish` gets the exit code, and the error line if there is one; errors go on.
     """
+    import asyncio
 
     async def supervised() -> int:
         task = asyncio.ensure_future(work())

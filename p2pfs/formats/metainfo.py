@@ -189,7 +189,7 @@ def build(
     `pieces` are the SHA-1 digests of the pieces, joined. Raises `MetainfoError` when the
     parts do not fit together, or a name or URL cannot be used.
     """
-    info: dict[bytes, Encodable] = {
+    info: dict[bytes, Value] = {
         b"name": _encoded(name),
         b"piece length": piece_length,
         b"pieces": bytes(pieces),
@@ -204,22 +204,25 @@ def build(
         info[b"length"] = files[0].length
         if files[0].attributes:
             info[b"attr"] = files[0].attributes
-    root: dict[bytes, Encodable] = {b"info": info}
-    root[b"announce-list"] = [[_encoded_url(url) for url in tier] for tier in trackers]
-    root[b"url-list"] = [_encoded_url(url) for url in web_seeds]
-    if comment is not None:
-        root[b"comment"] = _encoded(comment)
-    if created_by is not None:
-        root[b"created by"] = _encoded(created_by)
-    if creation_date is not None:
-        root[b"creation date"] = creation_date
-    return parse(bencode.encode(root))
+    tiers: list[Value] = [[_encoded_url(url) for url in tier] for tier in trackers]
+    seeds: list[Value] = [_encoded_url(url) for url in web_seeds]
+    made = _from_info(
+        info,
+        bencode.encode(info),
+        trackers=read_tiers({b"announce-list": tiers}),
+        web_seeds=read_urls(seeds),
+        comment=None if comment is None else _text(_encoded(comment)),
+        created_by=None if created_by is None else _text(_encoded(created_by)),
+        creation_date=_date(creation_date),
+    )
+    bencode.check(made.to_bytes())
+    return made
 
 
-def _listed(file: FileEntry) -> dict[bytes, Encodable]:
+def _listed(file: FileEntry) -> Value:
     """One entry in the list of files; pad files have the path that BEP 47 gives them."""
     path = (".pad", str(file.length)) if file.padding else file.path
-    entry: dict[bytes, Encodable] = {
+    entry: dict[bytes, Value] = {
         b"length": file.length,
         b"path": [_encoded(part) for part in path],
     }
@@ -319,7 +322,7 @@ def _text(value: Value | None) -> str | None:
     return value.decode(errors="replace") if isinstance(value, bytes) else None
 
 
-def _date(value: Value | None) -> int | None:
+def _date(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value < 2**53 else None
 
 

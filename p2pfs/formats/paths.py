@@ -135,7 +135,10 @@ def disk_name(component: str, *, portable: bool = PORTABLE) -> str:
     Windows cannot store: `"*:<>?|` become `_`, names of devices (`CON`, `nul.txt`) get a
     leading `_`, trailing dots and spaces go. Mapping twice changes nothing more.
     """
-    name = _HIDDEN.sub("_" + HIDDEN_MARK[1:], _CONTROLS.sub("_", _INVISIBLE.sub("", component)))
+    name = component
+    if not name.isascii():
+        name = _CONTROLS.sub("_", _INVISIBLE.sub("", name))
+    name = _HIDDEN.sub("_" + HIDDEN_MARK[1:], name)
     if portable:
         name = _NOT_ON_WINDOWS.sub("_", name).rstrip(". ")
         if _RESERVED.match(name):

@@ -147,11 +147,11 @@ def resolved(path: Path) -> Path:
         raise StorageError(f"cannot open {path}: {reason}") from error
 
 
-def _check_name(name: str, path: Path) -> None:
+def _check_name(name: str, path: Path, parts: Parts = ()) -> None:
     try:
         safe_component(name)
     except FormatError as error:
-        raise StorageError(f"{str(path)!a} cannot be shared: {error}") from error
+        raise StorageError(f"{str(path.joinpath(*parts))!a} cannot be shared: {error}") from error
 
 
 def _tree(
@@ -169,10 +169,10 @@ def _tree(
                 skipped.append("/".join(parts))
                 continue
             if entry.is_folder:
-                _check_name(name, root.full(parts))
+                _check_name(name, root.path, parts)
                 waiting.append(parts)
             elif entry.is_file:
-                _check_name(name, root.full(parts))
+                _check_name(name, root.path, parts)
                 found.append((parts, entry))
             else:
                 skipped.append("/".join(parts))
@@ -217,7 +217,7 @@ def _hash(
             return files.open_zeros(root, geometry.piece_length)
         path = entries[number].path
         handle = files.open_read(root, path)
-        if files.may_execute(root, path):
+        if handle.executable:
             executable.add(path)
         if handle.found.size != stats[path].size:
             files.close(handle)

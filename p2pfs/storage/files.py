@@ -16,7 +16,16 @@ from typing import Any
 
 from p2pfs.errors import StorageError
 from p2pfs.storage.names import OPEN_FLAGS, Names, Parts, Root
-from p2pfs.storage.system import Buffer, FileStat, NoSuchFile, as_stat, explain, explained, retried
+from p2pfs.storage.system import (
+    Buffer,
+    FileStat,
+    NoSuchFile,
+    as_stat,
+    explain,
+    explained,
+    is_executable,
+    retried,
+)
 
 try:
     import fcntl
@@ -31,13 +40,17 @@ _LOCK_BYTE = 1 << 40
 
 
 class OpenFile:
-    """An open regular file; `found` is what it looked like then."""
+    """An open regular file; `found` is what it looked like then, and `executable` whether its
+    owner could execute it (False where the system knows no such bits)."""
 
-    __slots__ = ("_parts", "_root", "fd", "found")
+    __slots__ = ("_parts", "_root", "executable", "fd", "found")
 
-    def __init__(self, fd: int, root: Root, parts: Parts, found: FileStat) -> None:
+    def __init__(
+        self, fd: int, root: Root, parts: Parts, found: FileStat, *, executable: bool = False
+    ) -> None:
         self.fd = fd
         self.found = found
+        self.executable = executable
         self._root = root
         self._parts = parts
 
@@ -75,14 +88,15 @@ class Files(Names):
         except OSError as error:
             raise explain(verb, root.full(parts), error) from error
         try:
-            found = as_stat(retried(self.sys_fstat, fd))
+            status = retried(self.sys_fstat, fd)
         except OSError as error:
             self._close_fd(fd)
             raise explain(verb, root.full(parts), error) from error
+        found = as_stat(status)
         if not found.is_file:
             self._close_fd(fd)
             raise NoSuchFile(f"cannot {verb} {root.full(parts)}: it is not a regular file")
-        return OpenFile(fd, root, parts, found)
+        return OpenFile(fd, root, parts, found, executable=is_executable(status))
 
     def open_zeros(self, root: Root, length: int) -> OpenFile:
         """A file without a name of `length` zeros, which take no space where holes exist."""

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from p2pfs.errors import StorageError
-from p2pfs.storage.system import FileStat, SystemCalls, as_stat, explain, explained, retried
+from p2pfs.storage.system import (
+    FileStat,
+    SystemCalls,
+    as_stat,
+    explain,
+    explained,
+    is_executable,
+    retried,
+)
 
 __all__ = ["Names", "Parts", "Root"]
 
@@ -190,11 +198,8 @@ class Names(SystemCalls):
 
     def may_execute(self, root: Root, parts: Parts) -> bool:
         """Whether its owner may execute a file; False where the system knows no such bits."""
-        if os.name == "nt":
-            return False
         with explained("look at", root.full(parts)):
-            found = self._named(root, parts, lambda name, fd: retried(self.sys_stat, name, fd))
-        return stat.S_ISREG(found.st_mode) and bool(found.st_mode & stat.S_IXUSR)
+            return is_executable(self._named(root, parts, self.sys_stat))
 
     def list_folder(self, root: Root, parts: Parts) -> list[tuple[str, FileStat]]:
         """What is in a folder, links not followed: (name, stat), in no order."""

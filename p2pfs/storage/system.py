@@ -26,6 +26,7 @@ __all__ = [
     "as_stat",
     "explain",
     "explained",
+    "is_executable",
     "retried",
 ]
 
@@ -55,6 +56,11 @@ def as_stat(found: os.stat_result) -> FileStat:
     return FileStat(
         found.st_size, found.st_mtime_ns, found.st_ino, kind == _REGULAR, kind == _FOLDER
     )
+
+
+def is_executable(found: os.stat_result) -> bool:
+    """Whether a regular file may be executed by its owner; False where no such bits are known."""
+    return os.name != "nt" and found.st_mode & (_KIND | stat.S_IXUSR) == _REGULAR | stat.S_IXUSR
 
 
 def explain(verb: str, path: Path, error: OSError) -> StorageError:

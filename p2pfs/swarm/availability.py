@@ -28,7 +28,7 @@ class RarityOrder:
     """
 
     def __init__(self, piece_count: int, open_pieces: Iterable[int], rng: random.Random) -> None:
-        self._rng = rng
+        self._random = rng.random
         self._count = [0] * piece_count
         pieces = list(open_pieces)
         rng.shuffle(pieces)
@@ -52,9 +52,9 @@ class RarityOrder:
         if has.complete:
             yield from self
             return
-        look = _LOOK
+        look, raw = _LOOK, has.raw
         for piece in self:
-            if has[piece]:
+            if raw[piece >> 3] << (piece & 7) & 128:
                 yield piece
                 continue
             look -= 1
@@ -120,11 +120,12 @@ class RarityOrder:
         self._change(piece, -1)
 
     def _change(self, piece: int, change: int) -> None:
-        count = self._count[piece]
-        self._count[piece] = count + change
+        counts = self._count
+        before = counts[piece]
+        counts[piece] = after = before + change
         if self._place[piece] >= 0:
-            self._take(piece, count)
-            self._enter(piece, count + change)
+            self._take(piece, before)
+            self._enter(piece, after)
 
     def open(self, piece: int) -> None:
         """`piece` may be begun (again)."""
@@ -142,23 +143,20 @@ class RarityOrder:
         group = self._groups[count]
         last = group.pop()
         if last != piece:
-            place = self._place[piece]
+            places = self._place
+            place = places[last] = places[piece]
             group[place] = last
-            self._place[last] = place
 
     def _enter(self, piece: int, count: int) -> None:
         """Into its group, at a random place; who stood there goes to the end."""
-        groups = self._groups
+        groups, places = self._groups, self._place
         while len(groups) <= count:
             groups.append([])
         group = groups[count]
         size = len(group)
-        place = int(self._rng.random() * (size + 1))
+        group.append(piece)
+        place = places[piece] = int(self._random() * (size + 1))
         if place < size:
-            other = group[place]
-            group.append(other)
-            self._place[other] = size
+            other = group[size] = group[place]
+            places[other] = size
             group[place] = piece
-        else:
-            group.append(piece)
-        self._place[piece] = place

@@ -73,10 +73,12 @@ def _first_run(mask: int) -> tuple[int, int]:
 class _Progress:
     """A piece in progress. Masks have bit b set for block b."""
 
-    __slots__ = ("askers", "exclusive", "free", "givers", "missing", "piece")
+    __slots__ = ("askers", "exclusive", "free", "givers", "missing", "piece", "size")
 
-    def __init__(self, piece: int, block_count: int) -> None:
+    def __init__(self, piece: int, size: int) -> None:
+        block_count = -(-size // BLOCK_LENGTH)
         self.piece = piece
+        self.size = size
         self.free = self.missing = (1 << block_count) - 1
         self.askers: dict[int, tuple[tuple[Source, float], ...]] = {}
         self.givers: list[Source | None] = [None] * block_count
@@ -341,7 +343,7 @@ class Picker:
     def _begin(self, piece: int, source: Source, alone: bool) -> _Progress:
         self._order.close(piece)
         self._state[piece] = PieceState.IN_PROGRESS
-        progress = _Progress(piece, self._geometry.block_count(piece))
+        progress = _Progress(piece, self._geometry.piece_size(piece))
         self._in_progress[piece] = progress
         self._with_free[piece] = progress
         if alone or piece in self._exclusive_next:
@@ -360,18 +362,22 @@ class Picker:
     ) -> int:
         """Add requests for up to `count` free blocks of `progress`, lowest first; how many."""
         piece = progress.piece
-        size = self._geometry.piece_size(piece)
+        size = progress.size
         askers = progress.askers
         asker = ((source, now),)
         free = progress.free
         asked = 0
+        step = run * BLOCK_LENGTH
         while free and asked < count:
             number, length = _first_run(free)
-            length = min(length, run, count - asked)
+            length = min(length, count - asked)
             free ^= ((1 << length) - 1) << number
             askers.update(dict.fromkeys(range(number, number + length), asker))
-            begin = number * BLOCK_LENGTH
-            picked.append(BlockRequest(piece, begin, min(length * BLOCK_LENGTH, size - begin)))
+            end = min(size, (number + length) * BLOCK_LENGTH)
+            picked += [
+                BlockRequest(piece, begin, min(step, end - begin))
+                for begin in range(number * BLOCK_LENGTH, end, step)
+            ]
             asked += length
         progress.free = free
         if not free:

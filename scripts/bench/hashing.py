@@ -6,6 +6,7 @@ with two threads, as a process of its own from its start to its end.
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from contest import RunError
 from results import Result, ratios
 from rows import Bench, Skipped
 
@@ -58,15 +60,17 @@ def _seconds(bench: Bench, name: str, content: Path, exponent: int) -> float:
     return took
 
 
+def _check_installed() -> None:
+    """Before content is made for nothing."""
+    if shutil.which("mktorrent") is None:
+        raise Skipped("mktorrent is not installed (Debian: apt install mktorrent)")
+    if importlib.util.find_spec("torf") is None:
+        raise Skipped("torf is not installed (.venv/bin/pip install torf)")
+
+
 def _compare(
     bench: Bench, keys: Sequence[str], content: Path, exponent: int, size: int
 ) -> list[Result]:
-    if shutil.which("mktorrent") is None:
-        raise Skipped("mktorrent is not installed (Debian: apt install mktorrent)")
-    try:
-        import torf  # type: ignore[import-untyped,unused-ignore]  # noqa: F401
-    except ImportError:
-        raise Skipped("torf is not installed (pip install torf)") from None
     for name in MAKERS:
         _seconds(bench, name, content, exponent)  # warm
     _same(bench, content)
@@ -81,18 +85,16 @@ def _compare(
 
 
 def _same(bench: Bench, content: Path) -> None:
-    """All of them found the same pieces, though they may order files differently."""
+    """All of them found the same content; folders they may have in different orders."""
     import p2pfs
 
-    made = {
-        name: p2pfs.parse_torrent((bench.folder / f"{name}.torrent").read_bytes())
-        for name in MAKERS
-    }
-    if len({one.total_length for one in made.values()}) != 1:
-        raise SystemExit(f"the makers disagree about the size of {content.name}")
+    made = [p2pfs.parse_torrent((bench.folder / f"{name}.torrent").read_bytes()) for name in MAKERS]
+    if len({one.total_length if one.multi_file else one.pieces for one in made}) != 1:
+        raise RunError(f"the makers disagree about {content.name}")
 
 
 def large_file(bench: Bench) -> list[Result]:
+    _check_installed()
     size = max(64, round(8192 * bench.scale)) * MIB
     path = bench.folder / f"large-{size // MIB}"
     if not path.exists() or path.stat().st_size != size:
@@ -106,6 +108,7 @@ def large_file(bench: Bench) -> list[Result]:
 
 
 def many_files(bench: Bench) -> list[Result]:
+    _check_installed()
     count = max(200, round(20_000 * bench.scale))
     folder = bench.folder / f"many-{count}"
     rng = random.Random(3)
