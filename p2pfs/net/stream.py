@@ -4,7 +4,7 @@ Invariant: what is queued goes out in order and unaltered, or the stream closes;
 that ends early never leaves a message half sent on an open connection.
 
 `SocketStream` owns a non-blocking socket: it receives into one buffer that all streams
-of a loop share, and file ranges go out by `sendfile` without passing through Python.
+of a loop share; long file ranges go out by `sendfile`, short ones many in a call.
 `TransportStream` does the same over an asyncio transport, where a loop cannot watch
 sockets (Windows) or the bytes have to be changed on the way.
 """
@@ -19,6 +19,8 @@ import socket
 from typing import Final, Protocol
 
 from p2pfs.errors import NetworkError, StorageError
+from p2pfs.geometry import BLOCK_LENGTH
+from p2pfs.net.gathering import GATHERED, gather, short_read
 from p2pfs.net.stream_queue import LOW_WATER, FileRange, FileSource, StreamHandler, StreamQueue
 from p2pfs.net.transport_stream import TransportStream
 
@@ -34,6 +36,9 @@ __all__ = [
 RECEIVE_BUFFER: Final = 1024 * 1024
 WRITE_AT_ONCE: Final = 1024 * 1024
 """Bytes after which one stream lets the others have their turn."""
+
+SHORT: Final = BLOCK_LENGTH
+"""Bytes of a file range up to which a copy costs both ends less than a `sendfile` of its own."""
 
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
 _FILE_ERRORS: Final = frozenset((errno.EIO, errno.ESTALE))
@@ -74,16 +79,17 @@ class Stream(Protocol):
         ...
 
 
-_buffers: dict[int, memoryview] = {}
+_buffers: dict[int, tuple[memoryview, memoryview]] = {}
 
 
-def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    """One receive buffer for a loop: a chunk is used up before the next is received."""
-    buffer = _buffers.get(id(loop))
-    if buffer is None:
-        _buffers.clear()  # a loop that ended leaves its buffer behind
-        buffer = _buffers[id(loop)] = memoryview(bytearray(RECEIVE_BUFFER))
-    return buffer
+def _shared_buffers(loop: asyncio.AbstractEventLoop) -> tuple[memoryview, memoryview]:
+    """To receive into and to send from, for a loop: used up before the next stream's turn."""
+    buffers = _buffers.get(id(loop))
+    if buffers is None:
+        _buffers.clear()  # a loop that ended leaves its buffers behind
+        buffers = memoryview(bytearray(RECEIVE_BUFFER)), memoryview(bytearray(GATHERED))
+        _buffers[id(loop)] = buffers
+    return buffers
 
 
 class SocketStream(StreamQueue):
@@ -98,7 +104,7 @@ class SocketStream(StreamQueue):
         self._sock = sock
         self._fd = sock.fileno()
         self._handler = handler
-        self._buffer = _shared_buffer(self._loop)
+        self._buffer, self._outgoing = _shared_buffers(self._loop)
         self._waiting = False
         self._reading = False
         with contextlib.suppress(OSError):
@@ -148,9 +154,7 @@ class SocketStream(StreamQueue):
         budget = WRITE_AT_ONCE
         try:
             while queue and budget > 0:
-                sent = self._send_first()
-                self.queued -= sent
-                budget -= sent
+                budget -= self._send_first()
         except (BlockingIOError, InterruptedError):
             pass
         except (OSError, StorageError) as error:
@@ -164,57 +168,52 @@ class SocketStream(StreamQueue):
                 self._loop.remove_writer(self._fd)
 
     def _send_first(self) -> int:
-        """Send from the head of the queue: a run of bytes, or of one file range."""
-        queue = self._queue
-        item = queue[0]
-        if isinstance(item, FileRange):
-            try:
-                sent = self._send_range(item)
-            except StorageError:
-                item.source.failed()
-                raise
-            item.offset += sent
-            item.length -= sent
-            if item.length == 0:
-                queue.popleft()
-            return sent
-        data = queue.popleft()
-        assert isinstance(data, bytes)
-        if queue and not isinstance(queue[0], FileRange):
-            parts = [data]
-            while queue and isinstance(queue[0], bytes):
-                parts.append(queue.popleft())  # type: ignore[arg-type]
-            data = b"".join(parts)
-        try:
-            sent = self._sock.send(data, _MORE if queue else 0)
-        except (BlockingIOError, InterruptedError):
-            queue.appendleft(data)
-            raise
-        if sent < len(data):
-            queue.appendleft(data[sent:])
+        """Send from the head of the queue: one long file range, or all that fits a buffer."""
+        item = self._queue[0]
+        if isinstance(item, FileRange) and item.length > SHORT:
+            sent = self._send_range(item)
+        else:
+            sent = self._send_gathered()
+        self._took(sent)
         return sent
+
+    def _send_gathered(self) -> int:
+        size = gather(self._queue, self._outgoing)
+        return self._sock.send(self._outgoing[:size], _MORE if size < self.queued else 0)
 
     def _send_range(self, item: FileRange) -> int:
-        file = item.source.fileno()
         try:
-            sent = os.sendfile(self._fd, file, item.offset, item.length)
+            sent = os.sendfile(self._fd, item.source.fileno(), item.offset, item.length)
+            if sent == 0:
+                raise short_read()
         except OSError as error:
-            if error.errno in _FILE_ERRORS:
-                raise StorageError(f"a file cannot be read: {error.strerror}") from error
-            if error.errno not in _NO_SENDFILE:
+            if error.errno in _NO_SENDFILE:
+                return self._send_gathered()
+            if error.errno not in _FILE_ERRORS:
                 raise
-            sent = self._copy(file, item)
-        if sent == 0:
-            raise StorageError("a file ended before the block that was promised from it")
+            item.source.failed()
+            raise StorageError(f"a file cannot be read: {error.strerror}") from error
+        except StorageError:
+            item.source.failed()
+            raise
         return sent
 
-    def _copy(self, file: int, item: FileRange) -> int:
-        """Some of a range of a file that `sendfile` does not take."""
-        try:
-            data = os.pread(file, min(item.length, LOW_WATER), item.offset)
-        except OSError as error:
-            raise StorageError(f"a file cannot be read: {error.strerror}") from error
-        return self._sock.send(data) if data else 0
+    def _took(self, count: int) -> None:
+        """The system took that many bytes of the queue."""
+        queue = self._queue
+        self.queued -= count
+        while count:
+            item = queue[0]
+            length = len(item) if isinstance(item, bytes) else item.length
+            if length > count:
+                if isinstance(item, bytes):
+                    queue[0] = item[count:]
+                else:
+                    item.offset += count
+                    item.length -= count
+                return
+            queue.popleft()
+            count -= length
 
     def close(self, error: Exception | None = None) -> None:
         self._finish(error or NetworkError("closed"))

@@ -73,7 +73,7 @@ class StreamQueue:
 
     def write(self, data: bytes) -> None:
         """Queue `data`; it goes out with the next `flush` at the latest."""
-        if not self._closed:
+        if data and not self._closed:
             self._queue.append(data)
             self.queued += len(data)
 

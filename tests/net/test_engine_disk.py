@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +210,15 @@ async def test_what_can_no_longer_be_read_is_no_longer_offered(
             raise OSError(errno.EIO, "Input/output error")
         return sendfile(out, file, offset, count)
 
+    preadv = os.preadv
+
+    def damaged_preadv(file: int, views: Sequence[memoryview], offset: int, *flags: int) -> int:
+        if offset <= DamagedDisk.at < offset + sum(map(len, views)):
+            raise OSError(errno.EIO, "Input/output error")
+        return preadv(file, views, offset, *flags)
+
     monkeypatch.setattr(os, "sendfile", damaged_sendfile)
+    monkeypatch.setattr(os, "preadv", damaged_preadv)
     _, seeded = await swarm.seed(sample)
     monkeypatch.setattr(DamagedDisk, "damaged", True)
     _, torrent = await swarm.download(sample, seeded._client)

@@ -329,6 +329,43 @@ async def test_a_file_cut_short_while_it_is_sent_closes_the_stream(
     assert link.stream.queued == 0
 
 
+async def test_many_short_blocks_reach_a_slow_reader_whole_and_in_order(
+    links: _Links, content: tuple[Content, bytes]
+) -> None:
+    link = await links(small=True)
+    source, data = content
+    places = list(range(0, 290_000, 5000))
+    random.Random(3).shuffle(places)
+    for place in places:
+        link.stream.write(b"<%06d>" % place)
+        link.stream.send_file(source, place, 5000)
+    link.stream.flush()
+
+    expected = b"".join(b"<%06d>" % place + data[place : place + 5000] for place in places)
+    assert await read_exactly(link.far, len(expected)) == expected
+    assert link.stream.queued == 0
+
+
+async def test_a_short_block_of_a_file_that_ended_is_not_begun(
+    links: _Links, content: tuple[Content, bytes]
+) -> None:
+    link = await links()
+    source, _ = content
+    link.stream.send_file(source, 0, 1000)
+    link.stream.flush()
+    await read_exactly(link.far, 1000)
+    os.truncate(source.path, 500)
+    link.stream.write(b"header")
+    link.stream.send_file(source, 0, 1000)
+    link.stream.flush()
+
+    rest = await read_to_end(link.far)
+
+    assert isinstance(await link.handler.end(), StorageError)
+    assert b"header".startswith(rest)
+    assert source.failures == 1
+
+
 async def test_a_file_that_cannot_be_opened_closes_the_stream(links: _Links) -> None:
     link = await links()
     missing = Missing()
@@ -358,7 +395,7 @@ async def test_a_file_system_without_sendfile_is_read_and_sent(
     assert await read_exactly(link.far, 300_004) == b"head" + data
     link.stream.send_file(source, 299_000, 2000)
     link.stream.flush()
-    assert await read_to_end(link.far) == data[-1000:]
+    assert data[-1000:].startswith(await read_to_end(link.far))
     assert source.failures == 1
     links.close()
 
@@ -372,7 +409,7 @@ async def test_a_damaged_disk_is_told_apart_from_a_broken_connection(
     for code in (errno.EIO, errno.ECONNRESET):
         monkeypatch.setattr(os, "sendfile", _failing(code))
         link = await links()
-        link.stream.send_file(content[0], 0, 1000)
+        link.stream.send_file(content[0], 0, 100_000)
         link.stream.flush()
         outcomes.append(await link.handler.end())
 

@@ -1,0 +1,83 @@
+"""Short file ranges, and the bytes between them, read into one buffer that goes out in one call.
+
+Invariant: what is gathered is a copy of the head of the queue, whole or cut where the buffer
+ends; the queue stays as it is, and nothing in it is held in memory once the call is over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from p2pfs.errors import StorageError
+from p2pfs.net.stream_queue import FileRange, FileSource
+
+__all__ = ["GATHERED", "gather", "short_read"]
+
+GATHERED: Final = 256 * 1024
+"""Bytes of the buffer: few calls, and the processor's cache still holds it."""
+
+_HAS_PREADV: Final = hasattr(os, "preadv")
+
+
+def gather(queue: Iterable[bytes | FileRange], buffer: memoryview) -> int:
+    """Fill `buffer` from the head of `queue`; its bytes that are filled, all of them or all queued.
+
+    Ranges that follow each other in their file take one call. Raises `StorageError` when a
+    file cannot be read, or ends before a range does; its source is told.
+    """
+    end, room = 0, len(buffer)
+    views: list[memoryview] = []
+    source: FileSource | None = None
+    start = following = 0
+    for item in queue:
+        if end == room:
+            break
+        if isinstance(item, bytes):
+            after = min(end + len(item), room)
+            buffer[end:after] = item[: after - end]
+        else:
+            after = min(end + item.length, room)
+            if item.source is not source or item.offset != following:
+                if source is not None:
+                    _fill(source, views, start, following)
+                views = []
+                source, start = item.source, item.offset
+            views.append(buffer[end:after])
+            following = item.offset + after - end
+        end = after
+    if source is not None:
+        _fill(source, views, start, following)
+    return end
+
+
+def _fill(source: FileSource, views: Sequence[memoryview], start: int, end: int) -> None:
+    try:
+        try:
+            count = _read(source.fileno(), views, start)
+        except OSError as error:
+            raise StorageError(f"a file cannot be read: {error.strerror}") from error
+        if count < end - start:
+            raise short_read()
+    except StorageError:
+        source.failed()
+        raise
+
+
+def short_read() -> StorageError:
+    """A file has less than was to be sent of it."""
+    return StorageError("a file ended before the block that was promised from it")
+
+
+def _read(file: int, views: Sequence[memoryview], offset: int) -> int:
+    if _HAS_PREADV:
+        return os.preadv(file, views, offset)
+    done = 0
+    for view in views:
+        data = os.pread(file, len(view), offset + done)
+        view[: len(data)] = data
+        done += len(data)
+        if len(data) < len(view):
+            break
+    return done
