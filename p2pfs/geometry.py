@@ -118,5 +118,6 @@ class Geometry:
             0 <= index < self.piece_count
             and begin >= 0
             and length > 0
-            and begin + length <= self.piece_size(index)
+            and begin + length <= self.piece_length
+            and index * self.piece_length + begin + length <= self.total_length
         )

@@ -349,7 +349,7 @@ class Decoder:
         if self._partial:
             position = self._complete_partial(view, messages)
         end = len(view)
-        unpack_block = _BLOCK.unpack_from
+        unpack_block, unpack_request = _BLOCK.unpack_from, _TRIPLE.unpack_from
         append = messages.append
         while end - position >= 13:
             length, kind, index, begin = unpack_block(view, position)
@@ -359,6 +359,10 @@ class Decoder:
                     break
                 append(Block(index, begin, view[position + 13 : stop]))
                 position = stop
+                continue
+            if kind == ID_REQUEST and length == 13 and end - position >= 17:
+                append(Request(BlockRequest(*unpack_request(view, position + 5))))
+                position += 17
                 continue
             if length == 0:
                 append(_KEEP_ALIVE)

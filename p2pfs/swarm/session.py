@@ -127,10 +127,13 @@ class Session:
             for message in self._decoder.feed(data):
                 if type(message) is wire.Block:
                     self._receive_block(message, events, now)
+                    continue
+                if type(message) is wire.Request and not self._field_due:
+                    event = self._receive_request(message.block)
                 else:
                     event = self._receive(message)
-                    if event is not None:
-                        events.append(event)
+                if event is not None:
+                    events.append(event)
             if self._decoder.error is not None:
                 raise self._decoder.error
         except WireError as error:
