@@ -16,6 +16,7 @@ from p2pfs.geometry import BlockRequest
 from p2pfs.net.limits import UpLimit
 from p2pfs.net.piece_writer import PieceWriter
 from p2pfs.net.readahead import ReadAhead
+from p2pfs.net.stream_queue import FileSource
 from p2pfs.storage.layout import FileSlice
 from p2pfs.storage.pieces import PieceStore
 from p2pfs.swarm.metadata_serving import MetadataServing
@@ -94,11 +95,11 @@ class Sender:
 
     def _serve(self, peer: Peer, connection: Connection) -> bool:
         """Answer as many requests as the stream has room for; whether there were any."""
-        queued = before = connection.stream.queued
+        room = before = SEND_AHEAD - connection.stream.queued
         serving, ready = self._serving, self._readahead.ready
-        while queued < SEND_AHEAD and (length := serving.serve(peer, ready)):
-            queued += length
-        if queued == before:
+        while room > 0 and (length := serving.serve(peer, ready, room)):
+            room -= length
+        if room == before:
             return False
         peer.took_at = self._loop.time()
         return True
@@ -141,11 +142,14 @@ class Sender:
 
     def _send(self, peer: Peer, connection: Connection) -> None:
         stream = connection.stream
+        opened: dict[int, FileSource] = {}
         try:
             for item in peer.session.data_to_send():
                 if isinstance(item, BlockRequest):
                     for number, offset, length in self._contents.slices(item):
-                        stream.send_file(self._contents.open(number), offset, length)
+                        if number not in opened:
+                            opened[number] = self._contents.open(number)
+                        stream.send_file(opened[number], offset, length)
                 else:
                     stream.write(item)
             stream.flush()

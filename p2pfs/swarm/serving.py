@@ -93,12 +93,15 @@ class Serving:
         if peer.uploads.cancel(block):
             peer.session.reject((block,))
 
-    def serve(self, peer: Peer, ready: Ready) -> int:
-        """Send one block to `peer`: the bytes it takes, 0 when there is none to send now."""
+    def serve(self, peer: Peer, ready: Ready, room: int = 1) -> int:
+        """Send blocks of one piece to `peer`, until they have `room` bytes: how many they have.
+
+        0 when there is none to send now.
+        """
         if not peer.uploads:
             return 0
         piece = self._order.best(peer, peer.uploads)[1]
-        return self._send(peer, piece) if ready(piece) else 0
+        return self._send(peer, piece, room) if ready(piece) else 0
 
     def serve_best(
         self, peers: Iterable[Peer], ready: Ready, now: float
@@ -136,14 +139,16 @@ class Serving:
             return False
         return self._current[1] in peer.uploads and now - self._current_since < KEEPS_TURN_FOR
 
-    def _send(self, peer: Peer, piece: int) -> int:
+    def _send(self, peer: Peer, piece: int, room: int = 1) -> int:
         if self._have.complete and self._order.is_new(piece):
             self._turn_away(peer)
-        block = peer.uploads.take(piece)
+        length = 0
+        for block in peer.uploads.take(piece, room):
+            peer.session.send_block(block)
+            length += block.length
         self._order.gave(peer, piece)
-        peer.session.send_block(block)
-        peer.up.add(block.length)
-        return block.length
+        peer.up.add(length)
+        return length
 
     def _turn_away(self, served: Peer) -> None:
         """While `served` is given what nobody had: who asks for what others got asks those.

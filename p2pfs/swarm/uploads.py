@@ -65,15 +65,25 @@ class UploadQueue:
             del self._pieces[block.piece]
         return True
 
-    def take(self, piece: int) -> BlockRequest:
-        """Remove and return the oldest request for `piece`; KeyError when there is none."""
+    def take(self, piece: int, room: int = 1) -> list[BlockRequest]:
+        """Remove and return the oldest requests for `piece`, until they have `room` bytes.
+
+        KeyError when there is none.
+        """
         blocks = self._pieces[piece]
-        block = next(iter(blocks))
-        del blocks[block]
-        self._length -= 1
-        if not blocks:
+        taken: list[BlockRequest] = []
+        for block in blocks:
+            taken.append(block)
+            room -= block.length
+            if room <= 0:
+                break
+        self._length -= len(taken)
+        if len(taken) == len(blocks):
             del self._pieces[piece]
-        return block
+        else:
+            for block in taken:
+                del blocks[block]
+        return taken
 
     def drop(self, piece: int) -> list[BlockRequest]:
         """Forget every request for `piece`; returns them."""

@@ -176,6 +176,18 @@ def test_a_request_is_answered_with_the_block():
     assert upload.serving.serve(peer, always) == 0
 
 
+def test_a_peer_is_sent_as_many_blocks_of_a_piece_as_there_is_room_for():
+    upload = Upload()
+    peer = upload.peer()
+    upload.asks(peer, block(3, 0), block(3, 1), block(5, 0), block(5, 1))
+
+    assert upload.serving.serve(peer, always, BLOCK_LENGTH + 1) == 2 * BLOCK_LENGTH
+    assert upload.serving.serve(peer, always, BLOCK_LENGTH) == BLOCK_LENGTH
+    assert upload.serving.serve(peer, always, 9 * BLOCK_LENGTH) == BLOCK_LENGTH
+    assert sent(peer) == [block(3, 0), block(3, 1), block(5, 0), block(5, 1)]
+    assert peer.up.total == 4 * BLOCK_LENGTH
+
+
 def test_pieces_that_we_lack_are_not_served():
     upload = Upload(have="*       ")
     peer = upload.peer()

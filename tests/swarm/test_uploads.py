@@ -26,7 +26,8 @@ def test_requests_are_kept_by_piece_in_the_order_of_asking():
 
     assert (len(asked), asked.first, asked.pieces()) == (3, 5, [5, 2])
     assert (5 in asked, 3 in asked) == (True, False)
-    assert [asked.take(5), asked.take(5), asked.take(2)] == [block(5, 1), block(5, 0), block(2, 0)]
+    taken = asked.take(5) + asked.take(5) + asked.take(2)
+    assert taken == [block(5, 1), block(5, 0), block(2, 0)]
     assert not asked
     assert asked.pieces() == []
 
@@ -42,7 +43,7 @@ def test_a_cancelled_request_is_not_taken():
     asked = queue(block(1, 0), block(1, 1))
 
     assert asked.cancel(block(1, 0))
-    assert asked.take(1) == block(1, 1)
+    assert asked.take(1) == [block(1, 1)]
 
 
 def test_cancelling_what_is_not_queued_changes_nothing():
@@ -77,6 +78,15 @@ def test_a_cleared_queue_is_empty_and_usable():
     assert asked.add(block(1))
 
 
+def test_as_many_are_taken_as_there_is_room_for_and_one_at_least():
+    asked = queue(*(block(1, number) for number in range(5)), block(2))
+
+    assert asked.take(1, 2 * BLOCK_LENGTH) == [block(1, 0), block(1, 1)]
+    assert asked.take(1, BLOCK_LENGTH + 1) == [block(1, 2), block(1, 3)]
+    assert asked.take(1, 9 * BLOCK_LENGTH) == [block(1, 4)]
+    assert asked.pieces() == [2]
+
+
 requests = st.builds(block, st.integers(0, 3), st.integers(0, 3))
 
 
@@ -93,9 +103,10 @@ def test_a_queue_is_an_ordered_set(steps):
             assert asked.cancel(request) == known
             model = [other for other in model if other != request]
         elif any(other.piece == request.piece for other in model):
-            oldest = next(other for other in model if other.piece == request.piece)
-            assert asked.take(request.piece) == oldest
-            model.remove(oldest)
+            blocks = request.begin // BLOCK_LENGTH + 1
+            oldest = [other for other in model if other.piece == request.piece][:blocks]
+            assert asked.take(request.piece, blocks * BLOCK_LENGTH) == oldest
+            model = [other for other in model if other not in oldest]
 
         assert len(asked) == len(model)
         assert bool(asked) == bool(model)
