@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import peers_plot
+import line_charts
 
 from p2pfs.cli.units import format_rate, format_size
 
@@ -119,16 +119,20 @@ def plot(all_series: Sequence[Series], path: Path) -> None:
         best_times = [(x, series.bound(x)) for x in steps]
         best_rates = [(x, series.total / series.bound(x) / 1e6) for x in steps]
         rows.append(
-            peers_plot.Row(
+            line_charts.Row(
                 series.title,
                 [
-                    peers_plot.Chart("Total time", "active nodes", "seconds", times, best_times),
-                    peers_plot.Chart("Throughput", "active nodes", "MB/s", rates, best_rates),
+                    line_charts.Chart(
+                        "Total time", "active nodes", "seconds", {"": times}, best_times
+                    ),
+                    line_charts.Chart(
+                        "Throughput", "active nodes", "MB/s", {"": rates}, best_rates
+                    ),
                 ],
             )
         )
     note = "dashed: every uplink in full use"
-    peers_plot.save(path, "Downloading the same files from more and more nodes", note, rows)
+    line_charts.save(path, "Downloading the same files from more and more nodes", note, rows)
 
 
 def record(all_series: Sequence[Series], path: Path) -> None:

@@ -3,7 +3,7 @@
     python scripts/bench                     every row
     python scripts/bench 1 2 6               these rows
     python scripts/bench --quick             a hundredth of the content, one pair: does it work?
-    python scripts/bench --write             and put the table into docs/benchmarks.md
+    python scripts/bench --write             and put table and picture into docs/benchmarks.md
 
 Ours and theirs run in turns, so that a drifting machine treats both alike; what counts is
 the median of the ratios. Each row's figures are kept in results/bench.json, so that the rows
@@ -16,6 +16,8 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # what all scripts share
 
 import decisions
 import hashing
@@ -60,7 +62,7 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="which rows (all)")
     parser.add_argument("--pairs", type=int, default=5, help="alternating runs (5)")
     parser.add_argument("--quick", action="store_true", help="little content, one pair")
-    parser.add_argument("--write", action="store_true", help="the table into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="table and picture into docs/")
     parser.add_argument("--dir", help="where the content goes (the system's temporary folder)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="figures (results)")
     options = parser.parse_args()

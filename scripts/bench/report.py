@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import bars
 from results import Result
+from svg import number
 from targets import TARGETS, Target
 
 __all__ = ["table", "write"]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+PICTURE = "benchmarks-rows.svg"
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 HEAD = ("row", "work", "against", "median", "min - max", "ours", "theirs", "must", "aim", "")
-
-
-def number(value: float) -> str:
-    """Three digits that mean something."""
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if value < 0.1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 def _bound(one: Target, bound: float | None) -> str:
@@ -66,14 +62,16 @@ def _markdown(results: Mapping[str, Result], machine: str) -> str:
         for one in TARGETS
         if one.key in results and results[one.key].note
     )
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+    picture = f"![How far each row is beyond what it must reach]({PICTURE})"
+    return "\n".join([*lines, "", picture, "", *(f"- {note}" for note in notes)])
 
 
 def write(results: Mapping[str, Result], machine: str) -> None:
-    """Into the part of docs/benchmarks.md that is this table's. Raises `ValueError` without one."""
+    """Table and picture into docs/benchmarks.md. Raises `ValueError` without a place for them."""
     page = DOCS / "benchmarks.md"
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
     made = f"{before}{BEGIN}\n{_markdown(results, machine)}\n{END}{after}"
     page.write_text(made, encoding="utf-8")
+    bars.draw(results, machine).save(DOCS / PICTURE)

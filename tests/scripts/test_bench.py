@@ -79,6 +79,45 @@ def test_the_table_has_every_row_and_says_which_were_not_run(bench: Any) -> None
     assert by_key["1"].endswith("not run")
 
 
+def test_the_picture_puts_rows_of_all_units_on_one_axis(bench: Any) -> None:
+    bars, targets, result = bench("bars"), bench("targets"), bench("results").Result
+    found = {
+        "1": result("1", [3.4], [680.0], [200.0], "MB/s"),
+        "6": result("6", [2.5], [2.5], [2.0], "x the bound"),
+        "14a": result("14a", [50.0], [50.0]),
+    }
+
+    drawn = bars.draw(found, "a machine").tree.getroot()
+
+    words = {element.text for element in drawn.iter("text")}
+    colours = [element.attrib["fill"] for element in drawn.iter("rect")][1:4]
+    assert {"1", "6", "14a", "3.40 x  (must 1.7)", "50.0 us  (must 50)", "a machine"} <= words
+    assert colours == [bars.COLOURS[verdict] for verdict in ("aim", "missed", "reached")]
+    assert bars.better(targets.target("1"), 3.4) == 2.0
+    assert bars.better(targets.target("6"), 2.5) == 0.5
+    assert bars.reference(targets.target("1"), found["1"]) == 1.0
+    assert bars.reference(targets.target("6"), found["6"]) == 2.0
+    assert bars.reference(targets.target("14a"), found["14a"]) is None
+
+
+def test_table_and_picture_go_into_the_page(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, result = bench("report"), bench("results").Result
+    monkeypatch.setattr(report, "DOCS", tmp_path)
+    page = tmp_path / "benchmarks.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", encoding="utf-8")
+
+    report.write({"6": result("6", [1.03], [1.03], [2.0], "x the bound", "a note")}, "a machine")
+
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert f"]({report.PICTURE})" in text
+    assert (tmp_path / report.PICTURE).exists()
+
+
 def test_no_swarm_is_faster_than_what_leaves_the_seeder_and_all_uplinks(
     bench: Any, tmp_path: Path
 ) -> None:
