@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
@@ -152,7 +153,8 @@ def _ask_http(port: int, numbers: Iterator[int], count: int) -> None:
 def _ask_udp(port: int, numbers: Iterator[int], count: int) -> None:
     """`count` announces from one address, `AT_ONCE` under way; what is lost is asked again.
 
-    It never sleeps: a tracker that had to wake it for each answer would pay for that.
+    It never sleeps: a tracker that had to wake it for each answer would pay for that. What
+    it sends is made beforehand: a tracker that had to wait for each question would pay, too.
     """
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -161,22 +163,20 @@ def _ask_udp(port: int, numbers: Iterator[int], count: int) -> None:
     sock.send(struct.pack(">QI4s", CONNECT, 0, b"conn"))
     connection_id = sock.recv(2048)[8:16]
     sock.setblocking(False)
-
-    def begin() -> None:
-        number = next(numbers)
-        sock.send(
-            connection_id
-            + struct.pack(">I4s20s", 1, b"anno", TORRENT)
-            + b"-XX0000-%012d" % number
-            + struct.pack(">QQQII", 0, 1, 0, 0, 0)
-            + struct.pack(">IiH", number, RETURNED, 1 + number % 65000)
-        )
-
+    questions = [
+        connection_id
+        + struct.pack(">I4s20s", 1, b"anno", TORRENT)
+        + b"-XX0000-%012d" % number
+        + struct.pack(">QQQII", 0, 1, 0, 0, 0)
+        + struct.pack(">IiH", number, RETURNED, 1 + number % 65000)
+        for number in islice(numbers, count + AT_ONCE)
+    ]
+    again = cycle(questions)
     answered, under_way = 0, 0
     heard = time.monotonic()
     while answered < count:
         while under_way < AT_ONCE and answered + under_way < count:
-            begin()
+            sock.send(next(again))
             under_way += 1
         try:
             data = sock.recv(2048)
