@@ -375,18 +375,21 @@ def settle_duplicate(
 
     Raises `NetworkError` when it is the new `connection` that has to go.
     """
+    ours_wins = own_id > peer_id
+    replaced: list[Connection] = []
     for peer, other in connections.items():
-        if peer.peer_id == peer_id:
-            silent_for = now - peer.session.last_received_at
-            ours_wins = own_id > peer_id
-            if silent_for < PRESUMED_DEAD and (
-                now - peer.connected_at >= SETTLED
-                or connection.outgoing == other.outgoing
-                or connection.outgoing != ours_wins
-            ):
-                raise NetworkError("connected to this peer already")
-            other.close("replaced by the other connection to the same peer")
-            return
+        if peer.peer_id != peer_id or other.closing:
+            continue
+        silent_for = now - peer.session.last_received_at
+        if silent_for < PRESUMED_DEAD and (
+            now - peer.connected_at >= SETTLED
+            or connection.outgoing == other.outgoing
+            or connection.outgoing != ours_wins
+        ):
+            raise NetworkError("connected to this peer already")
+        replaced.append(other)
+    for other in replaced:
+        other.close("replaced by the other connection to the same peer")
 
 
 def packed_host(host: str) -> bytes:

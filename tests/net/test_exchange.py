@@ -11,14 +11,19 @@ from typing import Any
 
 import pytest
 
+from p2pfs.errors import NetworkError
 from p2pfs.formats import bencode
 from p2pfs.net import exchange as exchange_module
 from p2pfs.net import sending
+from p2pfs.net.connection import Connection
 from p2pfs.net.engine import Torrent
+from p2pfs.net.exchange import settle_duplicate
 from p2pfs.net.sending import Sender
 from p2pfs.swarm.effects import Completed
+from p2pfs.swarm.peer import Peer
+from p2pfs.swarm.session import Session
 from tests.support import fake_peer
-from tests.support.swarm import KIB, HandMade, Sample, Swarm, done, make_sample
+from tests.support.swarm import KIB, LOCAL, HandMade, Sample, Swarm, done, make_sample
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.loops("uvloop")
@@ -316,3 +321,33 @@ async def test_a_download_ends_as_soon_as_its_last_piece_is_there(
 
     assert sample.is_at(path)
     assert torrent.progress().wasted == 0
+
+
+# -- the same peer twice
+
+
+@pytest.mark.parametrize("ours_wins", [False, True])
+async def test_of_three_connections_of_a_peer_made_at_once_one_stays(
+    swarm: Swarm, sample: Sample, ours_wins: bool
+) -> None:
+    """As when it is dialled while it dials by IPv4 and IPv6; what is closed is there a while."""
+    client, torrent = await swarm.download(sample)
+    own_id, peer_id = (b"B" * 20, b"A" * 20) if ours_wins else (b"A" * 20, b"B" * 20)
+    connections: dict[Peer, Connection] = {}
+
+    def join(*, outgoing: bool) -> Connection:
+        address = (LOCAL, 1)
+        dialled = torrent.exchange if outgoing else None
+        connection = Connection(client._connections, address, dialled)
+        settle_duplicate(connections, own_id, connection, peer_id, 0.0)
+        session = Session(sample.metainfo.geometry, 0.0)
+        connections[Peer(session, address, peer_id, 0.0, outgoing=outgoing)] = connection
+        return connection
+
+    loser = join(outgoing=not ours_wins)
+    winner = join(outgoing=ours_wins)
+    with pytest.raises(NetworkError, match="already"):
+        join(outgoing=ours_wins)
+
+    assert loser.closing
+    assert not winner.closing
