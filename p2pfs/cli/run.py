@@ -48,6 +48,22 @@ class _StandardError(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
+class _LogFile(logging.FileHandler):
+    """A disk that is full keeps no command from its work: that is said once."""
+
+    _failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._failed:
+            self._failed = True
+            reason = f"cannot write the log file {self.baseFilename}: {error.strerror or error}"
+            with contextlib.suppress(OSError, ValueError):
+                print(f"p2pfs: {printable(reason)}", file=sys.stderr, flush=True)  # noqa: T201
+
+
 class _OneLine(logging.Formatter):
     """Log lines hold text from peers and trackers: nothing of it may steer a terminal."""
 
@@ -67,7 +83,7 @@ def start_logging(verbose: int, log_file: Path | None) -> None:
         handlers.append(_StandardError())
     if log_file is not None:
         try:
-            handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="replace"))
+            handlers.append(_LogFile(log_file, encoding="utf-8", errors="replace"))
         except OSError as error:
             raise UsageError(f"cannot write the log file {log_file}: {error.strerror}") from error
     root = logging.getLogger()

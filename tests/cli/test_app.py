@@ -161,3 +161,25 @@ def test_a_bug_is_one_line_and_its_traceback_goes_to_the_log(
     error = capsys.readouterr().err
     assert error == "p2pfs: internal error, please report it: RuntimeError: the roof\\x0ais gone\n"
     assert "Traceback" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+def test_a_log_that_cannot_be_written_is_said_once_and_the_command_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from p2pfs.cli import torrent_files
+
+    def busy(_: Path) -> None:
+        for number in range(3):
+            logging.getLogger("p2pfs.test").info("step %d", number)
+        raise RuntimeError("that is all")
+
+    monkeypatch.setattr(torrent_files, "read_torrent", busy)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with pytest.raises(SystemExit) as ending:
+        main(["show", "x.torrent", "--log-file", "/dev/full"])
+    assert ending.value.code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "p2pfs: cannot write the log file /dev/full: No space left on device",
+        "p2pfs: internal error, please report it: RuntimeError: that is all",
+    ]
