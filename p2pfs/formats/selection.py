@@ -34,10 +34,11 @@ def parse_pieces(texts: Iterable[str], piece_count: int) -> set[int]:
                 first, last = int(run[1]), int(run[2])
             else:
                 raise UsageError(
-                    f"{word[:40]!r} is not a piece or a run of pieces such as 3 or 3-9"
+                    f"{word[:40]!r} is not a piece or a run of pieces such as 3 or 3-9: "
+                    f"{_has(piece_count)}"
                 )
             if first > last:
-                raise UsageError(f"the run {word} goes backwards")
+                raise UsageError(f"the run {word} goes backwards: {_has(piece_count)}")
             if last >= piece_count:
                 raise UsageError(f"there is no piece {last}: {_has(piece_count)}")
             runs.add((first, last))
@@ -79,7 +80,8 @@ def _bound(text: str, piece_count: int) -> int | tuple[int, int]:
     digits = "" if match is None else match["whole"] + (match["part"] or "")
     if match is None or not digits:
         raise UsageError(
-            f"{text[:40]!r} is neither a piece such as 7 nor a share such as 0.2 or 20%"
+            f"{text[:40]!r} is neither a piece such as 7 nor a share such as 0.2 or 20%: "
+            f"{_has(piece_count)}"
         )
     share = int(digits), 10 ** (len(match["part"] or "") + (2 if match["percent"] else 0))
     if share[0] > share[1]:

@@ -34,7 +34,7 @@ def test_pieces_are_read_in_every_form(texts: list[str], pieces: set[int]) -> No
     "text", ["x", "-1", "3-", "1_0", "+3", "٣", "3.5", "0x3", "3--5", "9" * 13]
 )
 def test_what_is_not_a_piece_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="not a piece"):
+    with pytest.raises(UsageError, match=r"not a piece.*: the torrent has 13 pieces, 0 to 12"):
         parse_pieces([text], 13)
 
 
@@ -44,7 +44,7 @@ def test_a_missing_piece_past_the_end_names_the_number_of_pieces() -> None:
 
 
 def test_a_run_backwards_is_refused() -> None:
-    with pytest.raises(UsageError, match="backwards"):
+    with pytest.raises(UsageError, match="backwards: the torrent has 13 pieces"):
         parse_pieces(["7-3"], 13)
 
 
@@ -89,9 +89,9 @@ def test_missing_pieces_are_taken_out_of_the_range() -> None:
         ("101%", None, [], "more than all"),
         ("1.5", None, [], "more than all"),
         ("3", "3", ["3"], "no piece is left to seed: the torrent has 10 pieces"),
-        ("abc", None, [], "neither a piece"),
-        ("", None, [], "neither a piece"),
-        ("-0.2", None, [], "neither a piece"),
+        ("abc", None, [], "neither a piece.*: the torrent has 10 pieces"),
+        ("", None, [], "neither a piece.*: the torrent has 10 pieces"),
+        ("-0.2", None, [], "neither a piece.*: the torrent has 10 pieces"),
         ("%", None, [], "neither a piece"),
         ("1e3", None, [], "neither a piece"),
         ("nan", None, [], "neither a piece"),
