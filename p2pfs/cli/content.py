@@ -168,7 +168,8 @@ def metainfo_for(shared: Shared, progress: HashProgress | None = None) -> Descri
         except (MetainfoError, StorageError):
             known = None
     if known is not None:
-        tree = hash_tree(shared.path, known.geometry.piece_length, progress=progress)
+        length = known.geometry.piece_length
+        tree = hash_tree(shared.path, length, progress=progress, leave_out=kept)
         files = [(file.path, file.length) for file in known.files]  # whatever their modes
         same_files = (known.name, files, known.multi_file) == (
             tree.name,
@@ -177,7 +178,7 @@ def metainfo_for(shared: Shared, progress: HashProgress | None = None) -> Descri
         )
         if same_files and known.pieces == tree.pieces:
             return Described(known, hashed=True)
-    made = build_metainfo(hash_tree(shared.path, progress=progress))
+    made = build_metainfo(hash_tree(shared.path, progress=progress, leave_out=kept))
     return Described(made, hashed=True, note=keep_torrent(kept, made))
 
 

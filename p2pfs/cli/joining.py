@@ -17,7 +17,7 @@ from p2pfs.cli import content, torrent_files
 from p2pfs.cli.finding import token_of_environment
 from p2pfs.cli.hashing import hash_bar
 from p2pfs.cli.screen import Screen
-from p2pfs.cli.text import counted
+from p2pfs.cli.text import counted, pieces_differ
 from p2pfs.errors import CatalogueError, StorageError, TrackerError, UsageError
 
 if TYPE_CHECKING:
@@ -149,9 +149,9 @@ def _check_offer(screen: Screen, path: Path, torrent: Torrent, have: Bitfield | 
         raise StorageError(f"{path} is not the content that the .torrent describes")
     differ = promised - progress.pieces_done
     if differ:
-        screen.note(
-            f"{path}: {differ} of {promised} pieces differ from the .torrent and are not offered"
-        )
+        told = pieces_differ(differ, promised)
+        are = "is" if differ == 1 else "are"
+        screen.note(f"{path}: {told} from the .torrent and {are} not offered")
 
 
 async def _find_wanted(screen: Screen, where: Where, word: str) -> Metainfo:

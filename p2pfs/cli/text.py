@@ -20,6 +20,7 @@ __all__ = [
     "counted",
     "format_pieces",
     "literally",
+    "pieces_differ",
     "printable",
     "quoted",
     "shorten",
@@ -93,6 +94,11 @@ def literally(text: str) -> str:
 def counted(number: int, word: str) -> str:
     """`1 file`, `2 files`."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def pieces_differ(number: int, total: int) -> str:
+    """`1 of 1 piece differs`, `2 of 3 pieces differ`."""
+    return f"{number} of {counted(total, 'piece')} differ{'s' if number == 1 else ''}"
 
 
 def format_pieces(pieces: Sequence[int], limit: int = 12) -> str:

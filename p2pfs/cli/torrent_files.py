@@ -30,6 +30,7 @@ __all__ = [
     "read_torrent",
     "refuse_overwriting",
     "torrent_path",
+    "torrent_place",
     "write_torrent",
 ]
 
@@ -81,12 +82,27 @@ def kept_torrent(path: Path) -> Path:
     from p2pfs.formats.paths import safe_component
 
     try:
-        return torrent_path(safe_component(path.resolve().name))
+        name = path.resolve().name
+        if not name:
+            raise StorageError(f"{path} has no name to share it under")
+        return torrent_path(safe_component(name))
     except FormatError as error:
         raise StorageError(f"{path} cannot be shared: {error}") from error
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, up to Python 3.12
         reason = getattr(error, "strerror", None) or "its links lead in a circle"
         raise StorageError(f"cannot open {path}: {reason}") from error
+
+
+def torrent_place(output: str | None, shared: Path) -> Path:
+    """Where the .torrent of what is `shared` is written: `output`, in it if it is a folder.
+
+    Raises `StorageError` as `kept_torrent`.
+    """
+    if output is None:
+        return kept_torrent(shared)
+    place = Path(output)
+    in_folder = place.is_dir() or output.endswith(("/", os.sep))
+    return place / kept_torrent(shared).name if in_folder else place
 
 
 def write_torrent(path: Path, metainfo: Metainfo, *, overwrite: bool) -> None:
@@ -113,16 +129,29 @@ def write_torrent(path: Path, metainfo: Metainfo, *, overwrite: bool) -> None:
 def refuse_overwriting(path: Path, shared: Path, *, force: bool) -> None:
     """Refuse to write to `path`, which exists, without `force`, or over what is `shared`.
 
-    Raises `StorageError` that says so, and what to do.
+    A .torrent in a folder that is shared may be written anew. Raises `StorageError` that says
+    so, and what to do.
     """
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder: -o chooses another name")
     try:
         own = shared.resolve() in (path.resolve(), *path.resolve().parents)
+        if own and shared.is_dir():
+            own = not _is_torrent(path)
     except (OSError, RuntimeError):
         own = False
     if own:
         raise StorageError(f"{path} is part of what is shared: -o chooses a place outside {shared}")
     if not force:
         raise _taken(path)
+
+
+def _is_torrent(path: Path) -> bool:
+    try:
+        read_torrent(path)
+    except P2pfsError:
+        return False
+    return True
 
 
 def _taken(path: Path) -> StorageError:

@@ -17,7 +17,7 @@ from p2pfs.cli import content, torrent_files
 from p2pfs.cli.hashing import emit, hash_bar
 from p2pfs.cli.options import Force, Json, LogFile, Verbose
 from p2pfs.cli.run import error_text, exit_code_for, start_logging
-from p2pfs.cli.text import counted, format_pieces, printable
+from p2pfs.cli.text import counted, format_pieces, pieces_differ, printable
 from p2pfs.cli.units import format_size, parse_size
 from p2pfs.cli.where import check_url
 from p2pfs.errors import P2pfsError, UsageError
@@ -50,9 +50,12 @@ def _final_object(as_json: bool) -> Iterator[None]:
 def make_torrent(
     path: Annotated[str, typer.Argument(metavar="PATH", help="The file or folder to share.")],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write here (default: torrents/NAME.torrent)."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write here, or into this folder (default: torrents/NAME.torrent).",
         ),
     ] = None,
     tracker: Annotated[
@@ -112,11 +115,13 @@ def make_torrent(
         if not path:
             raise UsageError("the name of what to share is empty")
         shared = Path(path)
-        target = torrent_files.kept_torrent(shared) if output is None else output
+        target = torrent_files.torrent_place(output, shared)
         if target.exists():
             torrent_files.refuse_overwriting(target, shared, force=force)
         with hash_bar(f"hashing {path}", as_json=as_json) as progress:
-            tree = hash_tree(shared, length, progress=progress, pad=pad, modes=True)
+            tree = hash_tree(
+                shared, length, progress=progress, pad=pad, modes=True, leave_out=target
+            )
         metainfo = content.build_metainfo(
             tree,
             private=private,
@@ -139,7 +144,9 @@ def make_torrent(
         )
         return
     for name in tree.skipped:
-        _say(f"left out, because it is a link or no regular file: {name}")
+        own = (shared / name).resolve() == target.resolve()
+        reason = "what this command writes" if own else "a link or no regular file"
+        _say(f"left out, because it is {reason}: {name}")
     files = counted(sum(not file.padding for file in metainfo.files), "file")
     pieces = counted(metainfo.geometry.piece_count, "piece")
     _say(
@@ -294,20 +301,15 @@ def verify(
             bad=bad,
             damaged_files=damaged,
             unsure_files=unsure,
-            error=None if ok else f"{len(bad)} of {total} pieces differ",
+            error=None if ok else pieces_differ(len(bad), total),
         )
     elif ok:
         _say(f"{path}: all {counted(total, 'piece')} right")
     else:
         _say_files("differs or is missing", damaged)
         _say_files("cannot be verified without its neighbours", unsure)
-        typer.echo(
-            printable(
-                f"p2pfs: {path}: {len(bad)} of {counted(total, 'piece')} differ "
-                f"({format_pieces(bad)})"
-            ),
-            err=True,
-        )
+        reason = f"p2pfs: {path}: {pieces_differ(len(bad), total)} ({format_pieces(bad)})"
+        typer.echo(printable(reason), err=True)
     raise typer.Exit(0 if ok else 1)
 
 

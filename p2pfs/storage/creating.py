@@ -24,7 +24,7 @@ __all__ = ["HashedTree", "hash_tree", "make_metainfo", "resolved"]
 @dataclass(frozen=True, slots=True)
 class HashedTree:
     """What a torrent says about content. `pieces` has 20 bytes for each piece; `skipped`
-    are paths left out because they are links or no regular files."""
+    are paths left out because they are links or no regular files, or had to be."""
 
     name: str
     files: tuple[FileEntry, ...]
@@ -44,6 +44,7 @@ def hash_tree(
     hidden: bool = True,
     pad: bool = False,
     modes: bool = False,
+    leave_out: Path | None = None,
 ) -> HashedTree:
     """Hash a file or a folder on all cores, reading everything once.
 
@@ -53,7 +54,7 @@ def hash_tree(
     `StorageError` for what cannot be read, for names that no torrent can have, for nothing
     to share, and when a file changes meanwhile. With `pad` every file of a folder begins
     with a piece, by padding before it (BEP 47); with `modes` it is told which files may be
-    executed by their owner.
+    executed by their owner. A file at `leave_out` in a folder is left out, too, and named.
     """
     files = files or Files()
     real = resolved(path)
@@ -63,7 +64,7 @@ def hash_tree(
     with files.rooted(real if multi_file else real.parent) as root:
         skipped: list[str] = []
         if multi_file:
-            found = _tree(files, root, skipped, hidden)
+            found = _tree(files, root, skipped, hidden, _parts_below(real, leave_out))
             if not found:
                 raise StorageError(f"there is no file to share in {path}")
         else:
@@ -154,8 +155,14 @@ def _check_name(name: str, path: Path, parts: Parts = ()) -> None:
         raise StorageError(f"{str(path.joinpath(*parts))!a} cannot be shared: {error}") from error
 
 
+def _parts_below(folder: Path, path: Path | None) -> Parts:
+    """Where in `folder` the file at `path` is; empty when it is elsewhere."""
+    real = None if path is None else path.resolve()
+    return real.relative_to(folder).parts if real and folder in real.parents else ()
+
+
 def _tree(
-    files: Files, root: Root, skipped: list[str], hidden: bool
+    files: Files, root: Root, skipped: list[str], hidden: bool, leave_out: Parts
 ) -> list[tuple[Parts, FileStat]]:
     found: list[tuple[Parts, FileStat]] = []
     waiting: list[Parts] = [()]
@@ -165,7 +172,7 @@ def _tree(
             if name.startswith(".") and HIDDEN_MARK in name:
                 continue
             parts = (*folder, name)
-            if name.startswith(".") and not hidden:
+            if parts == leave_out or (name.startswith(".") and not hidden):
                 skipped.append("/".join(parts))
                 continue
             if entry.is_folder:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from p2pfs.cli import main
+from p2pfs.cli import content, main
+from p2pfs.cli.torrent_files import kept_torrent
 from p2pfs.formats.metainfo import parse
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -91,6 +92,59 @@ def test_neither_nothing_nor_the_content_itself_is_written_to(run: Run, tmp_path
     assert (tmp_path / "album" / "a.bin").read_bytes() == b"a" * 10
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["there", "to be made"])
+def test_a_folder_as_output_gets_the_torrent_under_its_name(
+    run: Run, tmp_path: Path, there: bool
+) -> None:
+    make_tree(tmp_path / "album")
+    if there:
+        (tmp_path / "out").mkdir()
+    assert run("make-torrent", "album", "-o", "out" if there else "out/")[0] == 0
+    assert parse((tmp_path / "out" / "album.torrent").read_bytes()).name == "album"
+
+
+def test_a_folder_in_the_place_of_the_torrent_is_named(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    (tmp_path / "torrents" / "album.torrent").mkdir(parents=True)
+    code, _, err = run("make-torrent", "album", "--force")
+    assert code == 1
+    assert err == ["p2pfs: torrents/album.torrent is a folder: -o chooses another name"]
+
+
+def test_the_root_has_no_name_and_a_dot_has_that_of_its_folder(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("make-torrent", "/")
+    assert (code, err) == (1, ["p2pfs: / has no name to share it under"])
+    make_tree(tmp_path / "album")
+    for place in (".", "album/deep/.."):
+        assert run("make-torrent", place)[0] == 0
+    assert {path.stem for path in (tmp_path / "torrents").iterdir()} == {tmp_path.name, "album"}
+
+
+@pytest.mark.parametrize("output", [(), ("-o", "kept/x.torrent")], ids=["default", "chosen"])
+def test_a_torrent_is_no_part_of_the_folder_that_it_describes(
+    run: Run, tmp_path: Path, output: tuple[str, ...]
+) -> None:
+    make_tree(tmp_path)
+    assert run("make-torrent", ".", *output)[0] == 0
+    (target,) = tmp_path.glob("*/*.torrent")
+    before = target.read_bytes()
+    code, out, _ = run("make-torrent", ".", "--force", *output)
+    assert code == 0
+    left_out = target.relative_to(tmp_path).as_posix()
+    assert out[0] == f"left out, because it is what this command writes: {left_out}"
+    assert target.read_bytes() == before
+
+
+def test_who_shares_a_folder_with_its_torrent_in_it_finds_it_as_it_was_described(
+    run: Run, tmp_path: Path
+) -> None:
+    make_tree(tmp_path)
+    assert run("make-torrent", ".")[0] == 0
+    described = content.metainfo_for(content.Shared(Path()))
+    assert described.note is None
+    assert described.metainfo.to_bytes() == kept_torrent(Path()).read_bytes()
+
+
 def test_the_piece_length_is_a_power_of_two(run: Run, tmp_path: Path) -> None:
     make_tree(tmp_path / "album")
     assert run("make-torrent", "album", "-l", "64KiB")[0] == 0
@@ -163,12 +217,23 @@ def test_verify_finds_what_differs(run: Run, tmp_path: Path) -> None:
     code, out, err = run("verify", "torrents/album.torrent", "album")
     assert code == 1
     assert out == ["differs or is missing: b.bin"]
-    assert err == ["p2pfs: album: 1 of 5 pieces differ (1)"]
+    assert err == ["p2pfs: album: 1 of 5 pieces differs (1)"]
     code, out, _ = run("verify", "torrents/album.torrent", "album", "--json")
     final = json.loads(out[-1])
     assert code == final["exit_code"] == 1
     assert final["bad"] == [1]
     assert final["damaged_files"] == ["b.bin"]
+
+
+def test_verify_counts_one_piece_as_one(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"a" * 10)
+    assert run("make-torrent", "a.bin")[0] == 0
+    (tmp_path / "a.bin").write_bytes(b"b" * 10)
+    line = ("verify", "torrents/a.bin.torrent", "a.bin")
+    _, _, err = run(*line)
+    assert err == ["p2pfs: a.bin: 1 of 1 piece differs (0)"]
+    _, out, _ = run(*line, "--json")
+    assert json.loads(out[-1])["error"] == "1 of 1 piece differs"
 
 
 def test_verify_does_not_blame_a_file_for_its_neighbour_that_is_not_there(
