@@ -31,6 +31,7 @@ DEFAULT_NUMWANT = 50
 MAX_NUMWANT = 200
 
 _DOWNLOADER, _SEED = PeerKind.DOWNLOADER, PeerKind.SEED
+_NONE = Event.NONE
 
 
 def lifetime_for(interval: int) -> float:
@@ -86,8 +87,21 @@ class TrackerService:
         loopback are handed out under it, and left out when nobody can tell. Raises
         `TrackerError` for a torrent that is not tracked here.
         """
-        self._check(request.torrent_id)
         host = pack_host(source_ip)
+        if request.event is _NONE and request.key and request.port and request.compact:
+            again = self.renew(
+                request.torrent_id.v1,
+                request.peer_id,
+                request.key,
+                host + request.port.to_bytes(2, "big"),
+                seed=request.left == 0,
+                numwant=request.numwant,
+                now=now,
+                reached_at=reached_at,
+            )
+            if again is not None:
+                return self._reply(host, *again)
+        self._check(request.torrent_id)
         peer = SwarmPeer(request.peer_id, request.key, host, request.port)
         if request.event is Event.STOPPED:
             found = Announced(self._store.remove(request.torrent_id, peer))
@@ -108,16 +122,26 @@ class TrackerService:
         if listed and not is_loopback(host):
             as_seen = partial(self._seen_from_outside, len(host), reached_at)
             listed = [(as_seen(one), peer_id) for one, peer_id in listed]
-        complete, incomplete, downloaded, _ = found.counts
+        with_ids = None if request.compact else _listed(listed, request)
+        return self._reply(host, found.counts, peers, peers6, with_ids)
+
+    def _reply(
+        self,
+        host: bytes,
+        counts: Counts,
+        peers: bytes,
+        peers6: bytes,
+        listed: Sequence[PeerAddress] | None = None,
+    ) -> PackedReply:
         return PackedReply(
             self.interval,
             self.min_interval,
-            complete,
-            incomplete,
-            downloaded,
+            counts.complete,
+            counts.incomplete,
+            counts.downloaded,
             peers,
             peers6,
-            None if request.compact else _listed(listed, request),
+            listed,
             host,
             self._tracker_id,
         )
