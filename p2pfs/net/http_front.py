@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import errno
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -36,8 +35,6 @@ _AT_ONCE: Final = 64
 """Connections answered in one step of the event loop, so that everything else has its turn."""
 _PAUSE: Final = 0.1
 """Seconds without accepting when the system has no room for more connections."""
-_UNACKED: Final = slice(24, 28)
-"""Where the system's `tcp_info` of a listening socket has the length of its queue (Linux)."""
 _NO_ROOM: Final = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 _DONT_WAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
 _LAST: Final[int] = _DONT_WAIT | getattr(socket, "MSG_MORE", 0)
@@ -142,15 +139,10 @@ class HttpFront:
     def _reader(self, sock: socket.socket) -> Callable[[], None]:
         """What answers the connections that have come."""
         accept, family, kind = _accept_of(sock), int(sock.family), int(socket.SOCK_STREAM)
-        new, advance, queued = socket.SocketType, self._advance, _queue_of(sock)
+        new, advance = socket.SocketType, self._advance
 
         def answer_them() -> None:
-            left = max(queued(), 1)
             for _ in range(_AT_ONCE):
-                left = left or queued()
-                if not left:
-                    return
-                left -= 1
                 try:
                     number, address = accept()
                 except BlockingIOError:
@@ -296,23 +288,6 @@ def _accept_of(sock: socket.socket) -> Callable[[], tuple[int, Any]]:
         return connection.detach(), address
 
     return accept
-
-
-def _queue_of(sock: socket.socket) -> Callable[[], int]:
-    """What tells how many connections there are to be accepted, as far as the system says.
-
-    To ask for one that is not there costs ten times as much as to ask for the number.
-    """
-
-    def queued() -> int:
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED.stop)[_UNACKED]
-        return int.from_bytes(told, sys.byteorder)
-
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            queued()
-            return queued
-    return lambda: _AT_ONCE
 
 
 def _whole(connection: Connection) -> socket.socket:
