@@ -11,18 +11,22 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from p2pfs.errors import StorageError
+from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.net.stream_queue import FileRange, FileSource
 
-__all__ = ["GATHERED", "gather", "short_read"]
+__all__ = ["GATHERED", "SHORT", "gather", "short_read"]
 
 GATHERED: Final = 256 * 1024
 """Bytes of the buffer: few calls, and the processor's cache still holds it."""
+
+SHORT: Final = BLOCK_LENGTH
+"""Bytes of a file range up to which a copy costs both ends less than a `sendfile` of its own."""
 
 _HAS_PREADV: Final = hasattr(os, "preadv")
 
 
 def gather(queue: Iterable[bytes | FileRange], buffer: memoryview) -> int:
-    """Fill `buffer` from the head of `queue`; its bytes that are filled, all of them or all queued.
+    """Fill `buffer` from the head of `queue`, up to the next range that is not `SHORT`: how far.
 
     Ranges that follow each other in their file take one call. Raises `StorageError` when a
     file cannot be read, or ends before a range does; its source is told.
@@ -32,7 +36,7 @@ def gather(queue: Iterable[bytes | FileRange], buffer: memoryview) -> int:
     source: FileSource | None = None
     start = following = 0
     for item in queue:
-        if end == room:
+        if end == room or (end and isinstance(item, FileRange) and item.length > SHORT):
             break
         if isinstance(item, bytes):
             after = min(end + len(item), room)

@@ -19,8 +19,7 @@ import socket
 from typing import Final, Protocol
 
 from p2pfs.errors import NetworkError, StorageError
-from p2pfs.geometry import BLOCK_LENGTH
-from p2pfs.net.gathering import GATHERED, gather, short_read
+from p2pfs.net.gathering import GATHERED, SHORT, gather, short_read
 from p2pfs.net.stream_queue import LOW_WATER, FileRange, FileSource, StreamHandler, StreamQueue
 from p2pfs.net.transport_stream import TransportStream
 
@@ -36,9 +35,6 @@ __all__ = [
 RECEIVE_BUFFER: Final = 1024 * 1024
 WRITE_AT_ONCE: Final = 1024 * 1024
 """Bytes after which one stream lets the others have their turn."""
-
-SHORT: Final = BLOCK_LENGTH
-"""Bytes of a file range up to which a copy costs both ends less than a `sendfile` of its own."""
 
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
 _FILE_ERRORS: Final = frozenset((errno.EIO, errno.ESTALE))
@@ -168,7 +164,7 @@ class SocketStream(StreamQueue):
                 self._loop.remove_writer(self._fd)
 
     def _send_first(self) -> int:
-        """Send from the head of the queue: one long file range, or all that fits a buffer."""
+        """Send from the head of the queue: one long file range, or what is before the next."""
         item = self._queue[0]
         if isinstance(item, FileRange) and item.length > SHORT:
             sent = self._send_range(item)

@@ -108,5 +108,18 @@ def test_a_damaged_disk_is_told_apart_from_a_broken_connection(
     assert sources[0].failures == 1
 
 
+def test_a_long_range_is_left_to_sendfile_unless_it_is_the_first(
+    sources: tuple[Source, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "SHORT", 100)
+    one, _ = sources
+    rest = [b"head", FileRange(one, 0, 100), FileRange(one, 100, 101), b"tail"]
+    buffer = memoryview(bytearray(1000))
+
+    assert gather(rest, buffer) == 104
+    assert gather([FileRange(one, 0, 101), *rest], buffer) == 205
+    assert buffer[:205] == DATA[:101] + b"head" + DATA[:100]
+
+
 def test_nothing_queued_fills_nothing() -> None:
     assert gather([], memoryview(bytearray(10))) == 0
