@@ -1,18 +1,21 @@
 """Figures: what a test measured, shown at the end of the run, also of tests that pass.
 
 Nobody looks for peers on the network of this machine, where other tests may run, except
-where that is what is tested.
+where that is what is tested. Ctrl-C works in what the tests start, also where they were
+themselves started in the background, where a shell has it ignored.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 os.environ["P2PFS_NO_LSD"] = "1"
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
