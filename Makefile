@@ -5,8 +5,13 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 BIN := .venv/bin
 ARGS ?=
 
+# Many tests wait for processes, so two at a time for each core keep the cores busy.
+export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+# Hundreds of processes are started: each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format data bench test-peers interop torture clean
+.PHONY: help demo test test-slow lint types format data bench test-peers interop torture clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +20,10 @@ demo: .venv/.run  ## watch a file arrive from five seeders, none of which has al
 	@bash scripts/demo.sh
 
 test: .venv/.dev  ## run the tests (make test ARGS="-k picker" for some)
-	$(BIN)/python -m pytest -n auto -m "not torture" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not torture and not slow" $(ARGS)
+
+test-slow: .venv/.dev  ## those that make test leaves out: many processes, other clients, minutes
+	$(BIN)/python -m pytest -n auto -m "slow and not torture" $(ARGS)
 
 lint: .venv/.dev  ## style, formatting, and who may import whom
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ from p2pfs.cli.node import parse_id, shared_folder
 from p2pfs.errors import StorageError, UsageError
 from p2pfs.formats.config_file import parse
 
+pytestmark = pytest.mark.slow
+
 LONG_AGO = 1_600_000_000
 SIZE = 300_000
 

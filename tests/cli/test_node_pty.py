@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 SIZE = 1_500_000
 MENU = "5. Sleep 10 seconds"
 LONG_AGO = 1_600_000_000

@@ -18,6 +18,8 @@ from tests.e2e.processes import Lab, Running, until
 from tests.support.namespaces import Machine, ip, two_machines, why_not
 from tests.support.sockets import has_ipv6
 
+pytestmark = pytest.mark.slow
+
 FOREIGN = Path(__file__).with_name("foreign_client.py")
 NAME = "content.bin"
 SIZE = 3_000_007

@@ -13,6 +13,8 @@ from interop_cells import Cell, NotRun, make_content, run_cell, tree
 from interop_clients import CLIENTS
 from interop_report import Outcome, Row, page
 
+pytestmark = pytest.mark.slow
+
 SIZE = 1_500_007
 SMALL = pytest.mark.parametrize(
     ("client", "magnet", "scheme"),

@@ -14,6 +14,8 @@ import pytest
 from tests.e2e.processes import Lab, Running, no_traceback, one_error_line
 from tests.support.sockets import has_ipv6
 
+pytestmark = pytest.mark.slow
+
 NAME = "content.bin"
 SIZE = 1_234_567
 CLIENT = Path(__file__).with_name("foreign_client.py")

@@ -18,6 +18,8 @@ from processes import ProcessError
 
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 MIB = 1024 * 1024
 
