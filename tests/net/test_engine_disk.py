@@ -180,7 +180,7 @@ async def test_what_changed_is_not_served_and_what_is_put_back_is_served_again(
     assert f"{19 - len(right)} pieces are not offered" in error
     assert seeded.progress().error is None
     assert all(sample.is_at(path) for path in paths)
-    assert torrent.progress().hash_failures + late.progress().hash_failures <= 4
+    assert late.progress().hash_failures == 0  # it came when the change had been seen
 
 
 class DamagedDisk(Files):
