@@ -129,7 +129,7 @@ class _Hasher:
             if len(job.touched) == 1 and handles:
                 start = job.pieces[0] * self._layout.geometry.piece_length
                 offset = start - self._layout.starts[job.touched[0]]
-                self._files.advise(handles[job.touched[0]], offset + job.size, _AHEAD)
+                self._files.advise(handles[job.touched[0]], offset + _AHEAD, job.size)
             for index in job.pieces:
                 try:
                     digest = self._piece(index, handles)
