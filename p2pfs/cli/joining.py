@@ -86,7 +86,8 @@ async def _publish(screen: Screen, where: Where, metainfo: Metainfo) -> None:
     if where.base_url is None:
         return
     try:
-        await IndexClient(where.base_url, token=token_of_environment()).publish(metainfo.to_bytes())
+        tracker = IndexClient(where.base_url, called="tracker", token=token_of_environment())
+        await tracker.publish(metainfo.to_bytes())
     except CatalogueError as error:
         screen.note(f"not in the tracker's catalogue: {error}")
 
@@ -103,7 +104,7 @@ async def start_seeds(
 
     everything = content.find_shared(words)
     if where.base_url is not None:  # before hours of hashing, not after
-        await IndexClient(where.base_url).reach()
+        await IndexClient(where.base_url, called="tracker").reach()
     torrents = []
     for shared in everything:
         described = await _hashed(shared, as_json=as_json)
@@ -164,7 +165,7 @@ async def _find_wanted(screen: Screen, where: Where, word: str) -> Metainfo:
         from p2pfs.net.index_client import IndexClient
 
         try:
-            return parse(await IndexClient(where.base_url).fetch(word))
+            return parse(await IndexClient(where.base_url, called="tracker").fetch(word))
         except TrackerError as error:
             known = torrent_files.known_torrent(word)
             if known is None:

@@ -32,6 +32,8 @@ FILES_SHOWN = 20
 _MISSING_SETTLES = 1.0
 """Seconds for which the missing pieces must stay the same before they are told."""
 
+_GOES_ON = "stopped before the end: the same command goes on from here"
+
 
 class StoppedEarly(P2pfsError):
     """`exit` came while a download was not complete."""
@@ -106,17 +108,23 @@ class Session:
         if self._feed is not None:
             completions.append(self._start(self._feed(self)))
         leaving = self._start(self._leaving.wait())
+        stopped = False
         try:
             await self._wait(background, completions, leaving)
+        except asyncio.CancelledError:
+            stopped = self._listen
+            raise
         finally:
             with contextlib.suppress(Exception):
                 self._screen.latest = [*self._dropped, *self.snapshot()]
             for task in (*background, *completions, leaving):
                 task.cancel()
             await asyncio.gather(*background, *completions, leaving, return_exceptions=True)
-        unfinished = sum(not task.done() or task.cancelled() for task in completions)
-        if unfinished and not self._stay:
-            raise StoppedEarly("stopped before the end: the same command goes on from here")
+            unfinished = not self._stay and any(task.cancelled() for task in completions)
+            if unfinished and stopped:
+                self._screen.note(_GOES_ON)
+        if unfinished:
+            raise StoppedEarly(_GOES_ON)
         return 0
 
     @staticmethod

@@ -63,6 +63,9 @@ def read_torrent(path: Path) -> Metainfo:
     try:
         return parse(data)
     except FormatError as error:
+        if not data.startswith(b"d"):
+            reason = "it does not begin as one does" if data else "it is empty"
+            raise MetainfoError(f"{path} is not a .torrent file: {reason}") from error
         raise MetainfoError(f"{path} is not a usable .torrent file: {error}") from error
 
 

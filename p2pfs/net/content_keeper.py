@@ -189,9 +189,11 @@ class ContentKeeper:
 
     def _tell_what_is_missing(self) -> None:
         gone = len(self._watch.missing)
-        count = f"{gone} piece{'s' if gone > 1 else ''}"
-        path = self._store.final_path
-        told = f"{path} changed while it was served: {count} are not offered any more"
+        count = f"{gone} pieces are" if gone > 1 else "1 piece is"
+        told = (
+            f"{self._store.final_path} changed while it was served: {count} not offered any more; "
+            "put it back as it was, or seed it again as it is now"
+        )
         self.error = told if gone else None
 
 

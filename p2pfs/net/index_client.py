@@ -102,8 +102,9 @@ class IndexClient:
     """Asks the index at the URL `base`; `token` allows to publish where that is restricted.
 
     `node` is the id of a node with its secret key (what publishes and registers as this
-    node), `advice` what to do when nothing answers at `base`. Inside `async with`,
-    connections are kept for the requests that follow; outside each request has its own.
+    node), `advice` what to do when nothing answers at `base`; `called` is what the user calls
+    it. Inside `async with`, connections are kept for the requests that follow; outside each
+    request has its own.
     Every method raises `TrackerError` when the index is not there and `CatalogueError`
     when it refuses. Raises `UsageError` for a token or id that cannot be one.
     """
@@ -114,7 +115,8 @@ class IndexClient:
         *,
         token: str | None = None,
         node: tuple[str, str] | None = None,
-        advice: str = "check host (-i) and port (-d), and that the index runs there",
+        called: str = "index",
+        advice: str | None = None,
     ) -> None:
         if token is not None:
             check_token(token)
@@ -122,7 +124,8 @@ class IndexClient:
             raise UsageError(f"{printable(node[0], 80)!r} cannot be the id of a node")
         self.base = base.rstrip("/")
         self._node = node
-        self._advice = advice
+        self._called = called
+        self._advice = advice or f"check host (-i) and port (-d), and that the {called} runs there"
         self._rights: dict[str, str] = {}
         if token is not None:
             self._rights["Authorization"] = f"Bearer {token}"
@@ -144,8 +147,8 @@ class IndexClient:
 
     @property
     def where(self) -> str:
-        """What to call the index in messages."""
-        return f"the index at {printable(self.base.partition('://')[2] or self.base, 100)}"
+        """What to call it in messages."""
+        return f"the {self._called} at {printable(self.base.partition('://')[2] or self.base, 100)}"
 
     async def reach(self) -> None:
         """Whether anything answers there, whatever it says."""

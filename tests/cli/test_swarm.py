@@ -143,6 +143,30 @@ def test_a_download_that_is_left_early_fails_and_goes_on_later(swarm: Any, conte
     assert (swarm.folder / "output" / NAME).read_bytes() == content
 
 
+def test_ctrl_c_says_how_a_download_goes_on(swarm: Any, content: bytes) -> None:
+    swarm.tracker()
+    swarm.seed("-f", NAME, "-m", "3")
+    downloader = swarm.start("download", NAME, *swarm.where())
+    downloader.line_with("Missing 1 of")
+    downloader.signal(signal.SIGINT)
+    assert downloader.wait() == 130
+    downloader.line_with("the same command goes on from here")
+    assert downloader.errors == []
+
+
+@pytest.mark.parametrize("command", ["seed", "download"])
+def test_a_tracker_that_is_not_there_is_called_a_tracker(
+    swarm: Any, content: bytes, command: str
+) -> None:
+    with socket.socket() as deaf:  # bound, but not listening
+        deaf.bind(("127.0.0.1", 0))
+        swarm.port = deaf.getsockname()[1]
+        process = swarm.run(command, "-f", NAME, *swarm.where())
+    assert process.wait() == 1
+    assert f"cannot reach the tracker at 127.0.0.1:{swarm.port}" in only_line(process)
+    assert "that the tracker runs there" in only_line(process)
+
+
 def test_keep_seeding_stays_and_serves(swarm: Any, content: bytes) -> None:
     swarm.tracker()
     seeder = swarm.seed("-f", NAME)

@@ -269,6 +269,23 @@ def test_a_file_that_is_no_torrent_is_one_clear_line(run: Run, tmp_path: Path) -
         assert command[1] in err[0]
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x0eh\xa3 no torrent", "is not a .torrent file: it does not begin as one does"),
+        (b"", "is not a .torrent file: it is empty"),
+        (b"d4:infode", "is not a usable .torrent file: byte "),
+    ],
+    ids=["other bytes", "nothing", "a broken one"],
+)
+def test_what_is_wrong_with_a_torrent_is_said_in_words(
+    run: Run, tmp_path: Path, data: bytes, reason: str
+) -> None:
+    (tmp_path / "x.torrent").write_bytes(data)
+    _, _, err = run("show", "x.torrent")
+    assert err[0].startswith(f"p2pfs: x.torrent {reason}")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="such names cannot be made on Windows")
 def test_a_name_with_control_characters_is_refused_without_printing_them(
     run: Run, tmp_path: Path

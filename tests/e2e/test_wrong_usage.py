@@ -47,7 +47,7 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
     ("arguments", "words"),
     [
         (("show", "none.torrent"), ["none.torrent"]),
-        (("verify", f"seeds/{NAME}", f"seeds/{NAME}"), [NAME, "not a usable .torrent"]),
+        (("verify", f"seeds/{NAME}", f"seeds/{NAME}"), [NAME, "is not a .torrent file"]),
         (("make-torrent", "none"), ["none"]),
         (("download", "none", "-p", "0"), ["none", "-i HOST"]),
         (("download", NAME, "-i", "host.invalid", "-p", "0"), ["host.invalid"]),

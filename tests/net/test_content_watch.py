@@ -46,6 +46,7 @@ async def test_what_changed_is_told_and_the_rest_is_still_served(
                 break
 
     assert "changed" in told.error
+    assert told.error.endswith("put it back as it was, or seed it again as it is now")
     assert told.pieces_done == 19 - len(lost)
     assert set(torrent.progress().missing) == lost
     assert progress.hash_failures == 0
