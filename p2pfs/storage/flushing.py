@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from p2pfs.errors import StorageError
 from p2pfs.storage.files import Files, Parts
@@ -20,6 +21,9 @@ from p2pfs.storage.resume import ResumeRecord
 __all__ = ["Flusher"]
 
 _MANY_FILES = 500
+
+_AT_ONCE = 8
+"""Of many files: each flush waits for the disk, which takes those at hand together."""
 
 
 class Flusher:
@@ -101,17 +105,20 @@ class Flusher:
 
     def _flush(self, dirty: set[int]) -> dict[int, int]:
         """Flush these files; their modification times (ns) then."""
-        stamps = {}
-        if len(dirty) > _MANY_FILES:
-            self._files.sync_all()
-        for number in sorted(dirty):
-            handle = self._pool.acquire(number)
-            try:
-                self._files.sync(handle)
-                stamps[number] = self._files.fstat(handle).mtime_ns
-            finally:
-                self._pool.release(number)
-        return stamps
+        numbers = sorted(dirty)
+        if len(numbers) <= _MANY_FILES:
+            return dict(map(self._flush_file, numbers))
+        self._files.sync_all()
+        with ThreadPoolExecutor(_AT_ONCE, "flush") as threads:
+            return dict(threads.map(self._flush_file, numbers))
+
+    def _flush_file(self, number: int) -> tuple[int, int]:
+        handle = self._pool.acquire(number)
+        try:
+            self._files.sync(handle)
+            return number, self._files.fstat(handle).mtime_ns
+        finally:
+            self._pool.release(number)
 
     def finish(self, let_go: Callable[[], None]) -> None:
         """Give the content its real name; see `Places.finish`."""

@@ -4,6 +4,7 @@ import threading
 import pytest
 
 from p2pfs.errors import StorageError
+from p2pfs.storage import flushing
 from p2pfs.storage.pieces import PieceStore
 
 
@@ -45,6 +46,51 @@ def test_checkpoints_beside_writers_and_the_finish_harm_nothing(tree, tmp_path, 
         assert not errors
         assert tree.is_at(path)
         assert [found.name for found in path.parent.iterdir()] == [tree.metainfo.name]
+
+
+def test_many_files_are_flushed_several_at_a_time(
+    tree, tmp_path, watched, start, write, monkeypatch
+):
+    monkeypatch.setattr(flushing, "_MANY_FILES", 3)
+    together = threading.Barrier(2)
+    threads = set()
+
+    def around(name, call, args):
+        if name == "sys_sync" and threading.current_thread().name.startswith("flush"):
+            threads.add(threading.current_thread())
+            together.wait(20)
+        return call(*args)
+
+    store = start(tree, tmp_path, files=watched(around))
+    write(store, tree)  # four files with content
+    store.checkpoint()
+    assert len(threads) > 1
+
+
+@pytest.mark.parametrize("many", [0, 500], ids=["many", "few"])
+def test_a_flush_that_fails_among_many_is_told(
+    tree, tmp_path, watched, start, write, monkeypatch, many
+):
+    monkeypatch.setattr(flushing, "_MANY_FILES", many)
+    flushed = []
+
+    def around(name, call, args):
+        if name == "sys_sync":
+            flushed.append(args)
+            if failing and len(flushed) == 2:
+                raise OSError(errno.EIO, "injected")
+        return call(*args)
+
+    failing = False
+    store = start(tree, tmp_path, files=watched(around))
+    write(store, tree)
+    flushed.clear()
+    failing = True
+    with pytest.raises(StorageError, match="flush"):
+        store.checkpoint()
+    failing = False
+    with pytest.raises(StorageError, match="in doubt"):
+        store.finish()
 
 
 def test_after_a_failed_flush_no_checkpoint_is_claimed_until_a_new_start(
