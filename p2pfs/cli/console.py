@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from p2pfs.cli import views
 from p2pfs.cli.run import at_once
 from p2pfs.cli.screen import PlainScreen
-from p2pfs.cli.text import printable
+from p2pfs.cli.text import printable, write_out
 
 if TYPE_CHECKING:
     from prompt_toolkit.application import Application
@@ -41,6 +41,10 @@ class ConsoleScreen(PlainScreen):
         self._snapshot: Callable[[], Sequence[Progress]] = lambda: self.latest
         self._application: Application[None] | None = None
         self._printing: asyncio.Future[None] | None = None
+
+    def ready(self, addresses: Sequence[tuple[str, int]], **detail: Any) -> None:
+        _erase_echo()
+        super().ready(addresses, **detail)
 
     def watch(self, snapshot: Callable[[], Sequence[Progress]]) -> None:
         self._snapshot = snapshot
@@ -135,7 +139,7 @@ class ConsoleScreen(PlainScreen):
         application: Application[Any] = self._build(handle, ended)
         with patch_stdout(raw=True), at_once(_terminal_as_it_is(application)):
             self._application = application
-            running = asyncio.ensure_future(application.run_async(handle_sigint=False))
+            running = asyncio.ensure_future(application.run_async(_erase_echo, handle_sigint=False))
             try:
                 await asyncio.shield(running)
             finally:
@@ -153,6 +157,12 @@ class ConsoleScreen(PlainScreen):
             else:
                 running.cancel()
             await asyncio.wait([running], timeout=2)
+
+
+def _erase_echo() -> None:
+    """What was typed before the prompt is there comes again, on its line."""
+    if sys.platform != "win32":  # where nothing is echoed before it is read
+        write_out("\r\x1b[K")
 
 
 def _terminal_as_it_is(application: Application[Any]) -> Callable[[], None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +57,40 @@ def test_typing_stays_readable_while_the_bar_moves(terminals: Any, swarm: Any) -
     assert f"Successfully Downloaded {NAME} to output/{NAME}" in terminal.lines()
     assert terminal.is_as_before()
     assert (swarm.folder / "output" / NAME).stat().st_size == SIZE
+
+
+LATE_CONSOLE = """
+import asyncio, pathlib, time
+from p2pfs.cli.console import ConsoleScreen
+
+async def main():
+    screen = ConsoleScreen("peer")
+    while not pathlib.Path("typed").exists():
+        time.sleep(0.02)
+    said = asyncio.Queue()
+    running = asyncio.ensure_future(screen.commands(said.put_nowait))
+    line = await said.get()
+    running.cancel()
+    await asyncio.wait([running])
+    print("said", line)
+
+asyncio.run(main())
+"""
+
+
+def test_what_is_typed_before_the_prompt_is_there_stands_behind_it_alone(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, program=(sys.executable, "-c", LATE_CONSOLE))
+    try:
+        terminal.type("exi")
+        terminal.until("^exi$")
+        (tmp_path / "typed").touch()
+        terminal.until("^p2pfs> exi$")
+        terminal.type("t\r")
+        terminal.until("^said exit$")
+        assert terminal.wait() == 0
+        assert terminal.is_as_before()
+    finally:
+        terminal.end()
 
 
 def test_peers_help_and_exit_are_obeyed(terminals: Any) -> None:
