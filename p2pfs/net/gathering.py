@@ -6,6 +6,7 @@ ends; the queue stays as it is, and nothing in it is held in memory once the cal
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -14,7 +15,7 @@ from p2pfs.errors import StorageError
 from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.net.stream_queue import FileRange, FileSource
 
-__all__ = ["GATHERED", "SHORT", "gather", "short_read"]
+__all__ = ["FILE_ERRORS", "GATHERED", "SHORT", "gather", "short_read"]
 
 GATHERED: Final = 256 * 1024
 """Bytes of the buffer: few calls, and the processor's cache still holds it."""
@@ -22,14 +23,20 @@ GATHERED: Final = 256 * 1024
 SHORT: Final = BLOCK_LENGTH
 """Bytes of a file range up to which a copy costs both ends less than a `sendfile` of its own."""
 
+FILE_ERRORS: Final = frozenset((errno.EIO, errno.ESTALE))
+"""What reading fails with when it is the file that is at fault."""
+
+_MOST_VIEWS: Final = 512
+"""Ranges read in one call; systems take 1024 at most."""
+
 _HAS_PREADV: Final = hasattr(os, "preadv")
 
 
 def gather(queue: Iterable[bytes | FileRange], buffer: memoryview) -> int:
     """Fill `buffer` from the head of `queue`, up to the next range that is not `SHORT`: how far.
 
-    Ranges that follow each other in their file take one call. Raises `StorageError` when a
-    file cannot be read, or ends before a range does; its source is told.
+    Ranges that follow each other in their file take few calls. Raises `StorageError` when a
+    file cannot be read, or ends before a range does; its source is told if the file is at fault.
     """
     end, room = 0, len(buffer)
     views: list[memoryview] = []
@@ -43,7 +50,8 @@ def gather(queue: Iterable[bytes | FileRange], buffer: memoryview) -> int:
             buffer[end:after] = item[: after - end]
         else:
             after = min(end + item.length, room)
-            if item.source is not source or item.offset != following:
+            follows = item.source is source and item.offset == following
+            if not follows or len(views) == _MOST_VIEWS:
                 if source is not None:
                     _fill(source, views, start, following)
                 views = []
@@ -58,12 +66,12 @@ def gather(queue: Iterable[bytes | FileRange], buffer: memoryview) -> int:
 
 def _fill(source: FileSource, views: Sequence[memoryview], start: int, end: int) -> None:
     try:
-        try:
-            count = _read(source.fileno(), views, start)
-        except OSError as error:
-            raise StorageError(f"a file cannot be read: {error.strerror}") from error
-        if count < end - start:
+        if _read(source.fileno(), views, start) < end - start:
             raise short_read()
+    except OSError as error:
+        if error.errno in FILE_ERRORS:
+            source.failed()
+        raise StorageError(f"a file cannot be read: {error.strerror}") from error
     except StorageError:
         source.failed()
         raise

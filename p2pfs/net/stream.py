@@ -19,7 +19,7 @@ import socket
 from typing import Final, Protocol
 
 from p2pfs.errors import NetworkError, StorageError
-from p2pfs.net.gathering import GATHERED, SHORT, gather, short_read
+from p2pfs.net.gathering import FILE_ERRORS, GATHERED, SHORT, gather, short_read
 from p2pfs.net.stream_queue import LOW_WATER, FileRange, FileSource, StreamHandler, StreamQueue
 from p2pfs.net.transport_stream import TransportStream
 
@@ -37,9 +37,6 @@ WRITE_AT_ONCE: Final = 1024 * 1024
 """Bytes after which one stream lets the others have their turn."""
 
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
-_FILE_ERRORS: Final = frozenset((errno.EIO, errno.ESTALE))
-"""What reading a file may fail with, and a socket does not."""
-
 _NO_SENDFILE: Final = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
 """How file systems without `sendfile` say so."""
 
@@ -185,7 +182,7 @@ class SocketStream(StreamQueue):
         except OSError as error:
             if error.errno in _NO_SENDFILE:
                 return self._send_gathered()
-            if error.errno not in _FILE_ERRORS:
+            if error.errno not in FILE_ERRORS:
                 raise
             item.source.failed()
             raise StorageError(f"a file cannot be read: {error.strerror}") from error

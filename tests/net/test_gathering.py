@@ -108,6 +108,35 @@ def test_a_damaged_disk_is_told_apart_from_a_broken_connection(
     assert sources[0].failures == 1
 
 
+@pytest.mark.parametrize("count", [512, 513, 1025, 2000])
+def test_any_number_of_ranges_may_follow_each_other(
+    sources: tuple[Source, Source], count: int
+) -> None:
+    one, _ = sources
+    queue = [FileRange(one, 7 + place, 1) for place in range(count)]
+    buffer = memoryview(bytearray(4096))
+
+    size = gather(queue, buffer)
+
+    assert buffer[:size] == DATA[7 : 7 + count]
+    assert one.failures == 0
+
+
+def test_a_call_that_the_system_refuses_says_nothing_about_the_file(
+    sources: tuple[Source, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(os, "preadv", fail)
+    monkeypatch.setattr(os, "pread", fail)
+
+    with pytest.raises(StorageError, match="cannot be read"):
+        gather([FileRange(sources[0], 0, 10)], memoryview(bytearray(100)))
+
+    assert sources[0].failures == 0
+
+
 def test_a_long_range_is_left_to_sendfile_unless_it_is_the_first(
     sources: tuple[Source, Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
