@@ -137,6 +137,8 @@ def refuse_overwriting(path: Path, shared: Path, *, force: bool) -> None:
     """
     if path.is_dir():
         raise StorageError(f"{path} is a folder: -o chooses another name")
+    if not path.is_file():  # a device, as /dev/null, would be gone from its place
+        raise StorageError(f"{path} is no regular file: -o chooses another name")
     try:
         own = shared.resolve() in (path.resolve(), *path.resolve().parents)
         if own and shared.is_dir():

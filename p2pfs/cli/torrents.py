@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["make_torrent", "show", "verify"]
 
 _MAX_FILES_SHOWN = 20
+_NO_FILE = "a link or no regular file"
 
 
 def _say(text: str) -> None:
@@ -144,8 +145,7 @@ def make_torrent(
         )
         return
     for name in tree.skipped:
-        own = (shared / name).resolve() == target.resolve()
-        reason = "what this command writes" if own else "a link or no regular file"
+        reason = "what this command writes" if _is_file(shared / name, target) else _NO_FILE
         _say(f"left out, because it is {reason}: {name}")
     files = counted(sum(not file.padding for file in metainfo.files), "file")
     pieces = counted(metainfo.geometry.piece_count, "piece")
@@ -154,6 +154,14 @@ def make_torrent(
         f"{pieces} of {format_size(metainfo.geometry.piece_length)}"
     )
     _say(f"info hash {metainfo.torrent_id}")
+
+
+def _is_file(entry: Path, file: Path) -> bool:
+    """Whether an entry of a folder is this file, not merely a link that leads to it."""
+    try:
+        return not entry.is_symlink() and entry.samefile(file)
+    except OSError:
+        return False
 
 
 def _piece_length(text: str | None) -> int | None:

@@ -157,7 +157,10 @@ def _check_name(name: str, path: Path, parts: Parts = ()) -> None:
 
 def _parts_below(folder: Path, path: Path | None) -> Parts:
     """Where in `folder` the file at `path` is; empty when it is elsewhere."""
-    real = None if path is None else path.resolve()
+    try:
+        real = None if path is None else path.resolve()
+    except (OSError, RuntimeError):  # RuntimeError: a loop of links, up to Python 3.12
+        return ()
     return real.relative_to(folder).parts if real and folder in real.parents else ()
 
 

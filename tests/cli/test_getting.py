@@ -13,6 +13,8 @@ from p2pfs.formats.file_list import FileEntry
 from p2pfs.formats.metainfo import Metainfo, build
 from p2pfs.storage.creating import hash_tree
 
+pytestmark = pytest.mark.slow
+
 SIZE = 50_000
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from p2pfs.formats.config_file import parse
 
+pytestmark = pytest.mark.slow
+
 NAME = "content.bin"
 
 

@@ -12,6 +12,8 @@ from p2pfs.cli import listed_views
 from p2pfs.cli.text import width
 from p2pfs.net.index_client import Listed
 
+pytestmark = pytest.mark.slow
+
 LISTED = Listed(
     name="film.mkv",
     size=5 << 20,

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NAME = "film.bin"
 
 

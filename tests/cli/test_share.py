@@ -18,6 +18,8 @@ from p2pfs.errors import StorageError
 from p2pfs.net.own_address import reached_at
 from p2pfs.storage.sharing import FileSource, FolderSource, TreeSource
 
+pytestmark = pytest.mark.slow
+
 LONG_AGO = 1_600_000_000
 SIZE = 200_000
 

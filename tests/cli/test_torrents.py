@@ -111,6 +111,25 @@ def test_a_folder_in_the_place_of_the_torrent_is_named(run: Run, tmp_path: Path)
     assert err == ["p2pfs: torrents/album.torrent is a folder: -o chooses another name"]
 
 
+def test_a_device_stays_in_its_place(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    os.mkfifo(tmp_path / "device")
+    code, _, err = run("make-torrent", "album", "-o", "device", "--force")
+    assert code == 1
+    assert err == ["p2pfs: device is no regular file: -o chooses another name"]
+    assert (tmp_path / "device").is_fifo()
+
+
+def test_links_that_lead_in_a_circle_are_left_out_or_replaced(run: Run, tmp_path: Path) -> None:
+    make_tree(tmp_path / "album")
+    (tmp_path / "album" / "self").symlink_to("self")
+    (tmp_path / "circle").symlink_to("circle")
+    code, out, _ = run("make-torrent", "album", "-o", "circle", "--force")
+    assert code == 0
+    assert out[0] == "left out, because it is a link or no regular file: self"
+    assert parse((tmp_path / "circle").read_bytes()).name == "album"
+
+
 def test_the_root_has_no_name_and_a_dot_has_that_of_its_folder(run: Run, tmp_path: Path) -> None:
     code, _, err = run("make-torrent", "/")
     assert (code, err) == (1, ["p2pfs: / has no name to share it under"])

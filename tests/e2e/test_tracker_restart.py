@@ -7,6 +7,8 @@ import urllib.request
 
 from tests.e2e.processes import Lab, Running, no_traceback, until
 
+pytestmark = pytest.mark.slow
+
 NAME = "content.bin"
 SIZE = 2 << 20
 

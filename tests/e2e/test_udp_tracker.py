@@ -9,6 +9,8 @@ import pytest
 from tests.e2e.processes import Lab, no_traceback, until
 from tests.support.namespaces import HERE, two_machines, why_not
 
+pytestmark = pytest.mark.slow
+
 NAME = "content.bin"
 
 

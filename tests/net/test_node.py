@@ -465,6 +465,7 @@ async def test_files_written_just_before_the_start_are_shared_when_it_returns(
     assert await room.names() == ["new.txt"]
 
 
+@pytest.mark.slow
 async def test_two_thousand_files_are_shared(room: Class) -> None:
     content = {f"file-{number:04}.txt": b"%d" % number for number in range(2000)}
     node = await room.node(1, content)
