@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import urllib.request
 
+import pytest
+
 from tests.e2e.processes import Lab, Running, no_traceback, until
 
 pytestmark = pytest.mark.slow
