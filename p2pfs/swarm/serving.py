@@ -113,6 +113,9 @@ class Serving:
         request that had to wait for better ones would keep its piece from being asked for
         elsewhere. Either goes on with the piece that it began: half a piece is of use to nobody
         else.
+
+        Only here does a seeder send peers away: without a limit nobody gains by it, and who can
+        reach nobody else would never be served.
         """
         seeding, held = self._have.complete, self._order.held
 
@@ -131,6 +134,8 @@ class Serving:
         assert isinstance(peer, Peer)
         self._turn += 1
         self._turns[peer] = self._turn
+        if seeding and self._order.is_new(piece):
+            self._turn_away(peer)
         return peer, self._send(peer, piece)
 
     def _keeps_turn(self, peer: Peer, now: float) -> bool:
@@ -140,8 +145,6 @@ class Serving:
         return self._current[1] in peer.uploads and now - self._current_since < KEEPS_TURN_FOR
 
     def _send(self, peer: Peer, piece: int, room: int = 1) -> int:
-        if self._have.complete and self._order.is_new(piece):
-            self._turn_away(peer)
         length = 0
         for block in peer.uploads.take(piece, room):
             peer.session.send_block(block)
@@ -154,14 +157,16 @@ class Serving:
         """While `served` is given what nobody had: who asks for what others got asks those.
 
         Left in the queue, such a request would keep a peer from asking for it elsewhere, and
-        from asking here for what is new. Foreign clients may take a reject otherwise.
+        from asking here for what is new. Foreign clients may take a reject otherwise, and to
+        a choked peer it ends what it was granted.
         """
         for peer in self._peers:
-            if peer is served or not (peer.uploads and peer.session.same_dialect):
+            session = peer.session
+            if peer is served or session.am_choking or not session.same_dialect:
                 continue
             for piece in peer.uploads.pieces():
                 if self._order.cost(peer, piece):
-                    peer.session.reject(peer.uploads.drop(piece))
+                    session.reject(peer.uploads.drop(piece))
 
     def lost(self, piece: int) -> None:
         """`piece` is not had any more: nobody is sent any of it."""

@@ -83,6 +83,10 @@ class Upload:
         while self.serving.serve(peer, always):
             pass
 
+    def serve_best_all(self, *peers: Peer) -> None:
+        while self.serving.serve_best(peers, always, self.now):
+            pass
+
 
 # -- pieces for the choked
 
@@ -262,8 +266,7 @@ def test_foreign_clients_are_never_sent_away():
     upload.asks(foreign, upload.block(1))
     upload.told(foreign)
 
-    upload.serve_all(one)
-    upload.serve_all(foreign)
+    upload.serve_best_all(one, foreign)
 
     assert upload.answers(foreign) == ([upload.block(1)], [])
 
@@ -273,6 +276,36 @@ def test_who_does_not_have_everything_sends_nobody_away():
     upload.have.discard(0)
     one, two = of_our_dialect(upload), of_our_dialect(upload)
     upload.asks(one, upload.block(1), upload.block(2))
+    upload.asks(two, upload.block(1))
+    upload.told(two)
+
+    upload.serve_best_all(one, two)
+
+    assert upload.answers(two) == ([upload.block(1)], [])
+
+
+def test_who_is_choked_and_was_granted_a_piece_is_not_sent_away_from_it():
+    upload = Upload(slots=2)
+    one, two, granted = (of_our_dialect(upload) for _ in range(3))
+    assert granted.session.am_choking
+    upload.asks(one, upload.block(GRANTED[0]))
+    upload.serve_all(one)
+    upload.asks(granted, upload.block(GRANTED[0]))
+    upload.asks(two, upload.block(0))
+    upload.told(granted)
+
+    upload.serve_best_all(two)
+    upload.serve_all(granted)
+
+    assert upload.answers(granted) == ([upload.block(GRANTED[0])], [])
+
+
+def test_without_a_limit_a_seeder_sends_nobody_away():
+    upload = Upload(slots=4)
+    one, two = of_our_dialect(upload), of_our_dialect(upload)
+    upload.asks(one, upload.block(1))
+    upload.serve_all(one)
+    upload.asks(one, upload.block(2))
     upload.asks(two, upload.block(1))
     upload.told(two)
 
