@@ -36,6 +36,8 @@ RECEIVE_BUFFER: Final = 1024 * 1024
 WRITE_AT_ONCE: Final = 1024 * 1024
 """Bytes after which one stream lets the others have their turn."""
 
+_LEAST_GATHERED: Final = 4096
+
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
 _NO_SENDFILE: Final = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
 """How file systems without `sendfile` say so."""
@@ -98,6 +100,8 @@ class SocketStream(StreamQueue):
         self._fd = sock.fileno()
         self._handler = handler
         self._buffer, self._outgoing = _shared_buffers(self._loop)
+        self._room = GATHERED
+        """Bytes to gather: what the system does not take of them is read again."""
         self._waiting = False
         self._reading = False
         with contextlib.suppress(OSError):
@@ -161,18 +165,32 @@ class SocketStream(StreamQueue):
                 self._loop.remove_writer(self._fd)
 
     def _send_first(self) -> int:
-        """Send from the head of the queue: one long file range, or what is before the next."""
+        """Send from the head of the queue: one long file range, or what is before the next.
+
+        Returns how much of this stream's turn that was.
+        """
         item = self._queue[0]
         if isinstance(item, FileRange) and item.length > SHORT:
-            sent = self._send_range(item)
-        else:
-            sent = self._send_gathered()
-        self._took(sent)
-        return sent
+            return self._send_range(item)
+        return self._send_gathered()
 
     def _send_gathered(self) -> int:
-        size = gather(self._queue, self._outgoing)
-        return self._sock.send(self._outgoing[:size], _MORE if size < self.queued else 0)
+        room = self._room
+        size = gather(self._queue, self._outgoing[:room])
+        probing = size == room < GATHERED
+        more = size < self.queued and not probing
+        try:
+            sent = self._sock.send(self._outgoing[:size], _MORE if more else 0)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        self._took(sent)
+        if sent < size:
+            self._room = max(sent, room // 2, _LEAST_GATHERED)
+            return WRITE_AT_ONCE
+        if probing:
+            self._room = min(2 * room, GATHERED)
+            return WRITE_AT_ONCE
+        return sent
 
     def _send_range(self, item: FileRange) -> int:
         try:
@@ -189,6 +207,7 @@ class SocketStream(StreamQueue):
         except StorageError:
             item.source.failed()
             raise
+        self._took(sent)
         return sent
 
     def _took(self, count: int) -> None:

@@ -9,12 +9,14 @@ import os
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from p2pfs.errors import StorageError
+from p2pfs.net import stream
+from p2pfs.net.gathering import gather
 from p2pfs.net.stream import (
     HAS_SENDFILE,
     LOW_WATER,
@@ -23,6 +25,7 @@ from p2pfs.net.stream import (
     TransportStream,
     open_stream,
 )
+from p2pfs.net.stream_queue import FileRange
 from tests.support.sockets import read_exactly, read_to_end, tcp_pair
 
 pytestmark = [
@@ -344,6 +347,43 @@ async def test_many_short_blocks_reach_a_slow_reader_whole_and_in_order(
     expected = b"".join(b"<%06d>" % place + data[place : place + 5000] for place in places)
     assert await read_exactly(link.far, len(expected)) == expected
     assert link.stream.queued == 0
+
+
+@needs_sendfile
+@pytest.mark.parametrize("room", [4096, 16 * 1024, 32 * 1024, 64 * 1024])
+async def test_a_slow_reader_does_not_make_blocks_be_read_twice(
+    content: tuple[Content, bytes], monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    read = 0
+
+    def counted(queue: Iterable[bytes | FileRange], buffer: memoryview) -> int:
+        nonlocal read
+        size = gather(queue, buffer)
+        read += size
+        return size
+
+    monkeypatch.setattr(stream, "gather", counted)
+    near, far = tcp_pair(small=True)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    sending = await open_stream(near, Recorder())
+    source, data = content
+    for number in range(200):
+        sending.write(b"<%04d>" % number)
+        sending.send_file(source, number * 1000, 16_384)
+    expected = b"".join(
+        b"<%04d>" % number + data[number * 1000 : number * 1000 + 16_384] for number in range(200)
+    )
+    sending.flush()
+
+    received = b""
+    while len(received) < len(expected):
+        received += await read_exactly(far, min(16_384, len(expected) - len(received)))
+    sending.close()
+    far.close()
+
+    assert received == expected
+    assert read < 2 * len(expected)
 
 
 async def test_a_short_block_of_a_file_that_ended_is_not_begun(
