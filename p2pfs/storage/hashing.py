@@ -129,7 +129,9 @@ class _Hasher:
             if len(job.touched) == 1 and handles:
                 start = job.pieces[0] * self._layout.geometry.piece_length
                 offset = start - self._layout.starts[job.touched[0]]
-                self._files.advise(handles[job.touched[0]], offset + _AHEAD, job.size)
+                first = offset if offset < _JOB else offset + _AHEAD
+                after = offset + _AHEAD + job.size
+                self._files.advise(handles[job.touched[0]], first, after - first)
             for index in job.pieces:
                 try:
                     digest = self._piece(index, handles)

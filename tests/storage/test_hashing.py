@@ -93,6 +93,32 @@ def test_the_large_and_the_odd_are_hashed_right(tmp_path):
     files.close_root(root)
 
 
+@pytest.mark.parametrize("length", [5_000_000, 30_000_000])
+def test_each_part_of_a_file_is_asked_for_in_advance_once(tmp_path, length):
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(length)
+    asked = []
+
+    class Watched(Files):
+        def advise(self, handle, offset, length):
+            asked.append((offset, offset + length))
+
+    files = Watched()
+    root = files.open_root(tmp_path)
+    hash_pieces(
+        Layout([length], Geometry(length, 262_144)),
+        lambda number: files.open_read(root, ("file",)),
+        lambda index, digest: None,
+        files=files,
+        threads=1,
+    )
+    files.close_root(root)
+
+    assert asked[0][0] == 0
+    assert [first for first, _ in asked[1:]] == [after for _, after in asked[:-1]]
+    assert asked[-1][1] >= length
+
+
 def test_a_missing_or_short_file_costs_only_its_pieces(standing):
     tree, files, layout, opened, top = standing
     (top / "a.txt").write_bytes((top / "a.txt").read_bytes()[:3000])
