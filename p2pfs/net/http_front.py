@@ -3,7 +3,7 @@
 Invariant: a plain GET for one of the quick paths is answered in the step of the event loop
 in which it arrives whole, from the raw socket, with nothing made for the connection; any
 other request is handed on with every byte that was read. Connections that say nothing, or
-not all, are bounded in number and time, and they give way to those who do.
+not all, are bounded in number, time and bytes, and they give way to those who do.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ HEAD_SECONDS: Final = 10.0
 """Seconds in which the head of a request has to arrive, from the connection or the answer
 before."""
 MAX_HEAD: Final = 64 * 1024
+_MAX_HELD: Final = 8 * 1024 * 1024
+"""Bytes of heads that are not whole, all together, beyond which none may be longer than `_READ`."""
 _READ: Final = 16 * 1024
 _AT_ONCE: Final = 64
 """Connections answered in one step of the event loop, so that everything else has its turn."""
@@ -85,6 +87,8 @@ class HttpFront:
         self._limit = limit
         self._waiting: dict[int, _Waiting] = {}
         """By file descriptor; who has waited longest comes first."""
+        self._held = 0
+        """Bytes read from those who wait."""
         self._accepting = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._resumer: asyncio.TimerHandle | None = None
@@ -223,6 +227,7 @@ class HttpFront:
     def _wait(self, connection: Connection, source: str, read: bytes) -> None:
         number = connection.fileno()
         self._waiting[number] = _Waiting(connection, source, self._loop.time(), read)
+        self._held += len(read)
         self._loop.add_reader(number, self._read_more, number)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(HEAD_SECONDS, self._sweep)
@@ -230,7 +235,9 @@ class HttpFront:
 
     def _forget(self, number: int) -> _Waiting:
         self._loop.remove_reader(number)
-        return self._waiting.pop(number)
+        waiting = self._waiting.pop(number)
+        self._held -= len(waiting.read)
+        return waiting
 
     def _read_more(self, number: int) -> None:
         waiting = self._waiting[number]
@@ -242,12 +249,13 @@ class HttpFront:
             data = b""
         before = len(waiting.read)
         waiting.read += data
+        self._held += len(data)
         if not data:
             self._forget(number).connection.close()
         elif _is_for_others(waiting.read, before):
             self._forget(number)
             self._advance(waiting.connection, waiting.source, bytes(waiting.read))
-        elif len(waiting.read) > MAX_HEAD:
+        elif len(waiting.read) > (MAX_HEAD if self._held <= _MAX_HELD else _READ):
             with contextlib.suppress(OSError):
                 waiting.connection.send(_TOO_LARGE, _LAST)
             self._forget(number).connection.close()

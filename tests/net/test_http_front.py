@@ -14,6 +14,7 @@ from p2pfs.net import http_front
 from p2pfs.net.http_front import HttpFront
 from p2pfs.net.listener import bind_port
 from tests.support.rawhttp import exchange
+from tests.support.waiting import until
 
 if sys.platform == "win32":
     pytest.skip("no event loop watches sockets there", allow_module_level=True)
@@ -180,6 +181,35 @@ async def test_a_head_without_end_is_refused() -> None:
         with contextlib.suppress(ConnectionError):
             assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 431 ")
         assert (await exchange(served.port, LAST))[2] == ANSWER
+
+
+async def test_long_heads_are_waited_for_while_there_is_room_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_front, "_MAX_HELD", 30_000)
+    long, short = (LAST.replace(b"%ff", b"x" * length) for length in (20_000, 10_000))
+    async with serving() as served:
+
+        def held() -> int:
+            return sum(len(one.read) for one in served.front._waiting.values())
+
+        async with connected(served.port, b"GET /quick?" + b"x" * 24_000):
+            await until(lambda: held() > 24_000)
+            async with connected(served.port, long[:-1]) as (reader, _):
+                with contextlib.suppress(ConnectionError):
+                    refusal = await asyncio.wait_for(reader.read(), 5)
+                    assert refusal.startswith(b"HTTP/1.1 431 ")
+            async with connected(served.port, short[:-1]) as (reader, writer):
+                await until(lambda: held() > 34_000)
+                writer.write(short[-1:])
+                assert (await read_answer(reader)).startswith(b"a=xxx")
+        await until(lambda: held() == 0)
+        async with connected(served.port, long[:-1]) as (reader, writer):
+            await until(lambda: held() > 20_000)
+            writer.write(long[-1:])
+            assert (await read_answer(reader)).startswith(b"a=xxx")
+
+        assert served.front._held == 0
 
 
 async def test_who_has_waited_longest_gives_way() -> None:
