@@ -36,7 +36,7 @@ class ServeOrder:
         """How many of these each receiver has."""
 
     def is_new(self, piece: int) -> bool:
-        """Whether `piece` was given to nobody who is there."""
+        """Whether `piece` was given to nobody, or each receiver left before the next got it."""
         return not self._given[piece]
 
     def held(self, peer: Hashable) -> int:
@@ -70,12 +70,18 @@ class ServeOrder:
         return best, piece
 
     def choose(
-        self, queues: Iterable[tuple[Hashable, UploadQueue]], ready: Ready, *, first: bool = False
+        self,
+        queues: Iterable[tuple[Hashable, UploadQueue]],
+        ready: Ready,
+        *,
+        first: bool = False,
+        turn: Hashable = None,
     ) -> tuple[Hashable, int] | None:
         """The peer to serve next and the piece, among `queues`; the first of equals.
 
         What a peer holds back makes copies for it dearer: were it given one new piece after
-        the other, the rest, who wait for pieces that it has, would never ask for new ones.
+        the other, the rest, who wait for pieces that it has, would never ask for new ones. Not
+        so for the peer whose `turn` it is, which is in the middle of a piece.
         With `first` the first peer of all, whatever a copy for it costs. Peers whose best
         piece is not ready are passed over.
         """
@@ -85,7 +91,8 @@ class ServeOrder:
             if not queue:
                 continue
             cost, piece = self.best(peer, queue)
-            cost += self.held(peer) // HELD_PER_COPY
+            if peer is not turn:
+                cost += self.held(peer) // HELD_PER_COPY
             if (chosen is None or cost < lowest) and ready(piece):
                 chosen, lowest = (peer, piece), cost
                 if cost == 0 or first:
@@ -104,7 +111,7 @@ class ServeOrder:
             self._held[peer] = self._held.get(peer, 0) + 1
 
     def forget(self, peer: Hashable) -> None:
-        """The peer is gone, and with it the copies it may not have passed on."""
+        """The peer is gone, and with it the copies that nobody was given after it."""
         self._held.pop(peer, None)
         for piece, receiver in enumerate(self._receiver):
             if receiver is peer:

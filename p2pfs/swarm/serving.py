@@ -24,7 +24,11 @@ LARGE_ENOUGH: Final = 10 * ALLOWED_FAST
 """Pieces of a torrent of which some are given away to the choked."""
 
 KEEPS_TURN_FOR: Final = 2.0
-"""Seconds for which a piece may keep the others waiting; with 8 slots nobody is snubbed by it."""
+"""Seconds for which a piece may keep the others waiting, or one block of it if that takes longer.
+
+Of 8 that are served in turn each is then served before 20 s are over, when libtorrent takes its
+requests back, unless blocks of 128 KiB, as our own peers ask for, leave more slowly than 50 kB/s.
+"""
 
 
 class Serving:
@@ -41,6 +45,8 @@ class Serving:
         self._current: tuple[Hashable, int] | None = None
         """To whom which piece was given last, in a turn that began at `_current_since`."""
         self._current_since = 0.0
+        self._current_blocks = 0
+        """How many of its blocks were sent in this turn."""
         self._rechoke_at = 0.0
         self._fill = False
         self._peers: list[Peer] = []
@@ -118,18 +124,20 @@ class Serving:
         reach nobody else would never be served.
         """
         seeding, held = self._have.complete, self._order.held
+        turn = self._whose_turn(now)
 
         def rank(peer: Peer) -> tuple[bool, int, int]:
-            waits = not self._keeps_turn(peer, now)
-            return waits, held(peer) if seeding else 0, self._turns.get(peer, 0)
+            return peer is not turn, held(peer) if seeding else 0, self._turns.get(peer, 0)
 
         queues = ((peer, peer.uploads) for peer in sorted(peers, key=rank))
-        chosen = self._order.choose(queues, ready, first=not seeding)
+        chosen = self._order.choose(queues, ready, first=not seeding, turn=turn)
         if chosen is None:
             return None
         if self._current != chosen:
             self._current = chosen
             self._current_since = now
+            self._current_blocks = 0
+        self._current_blocks += 1
         peer, piece = chosen
         assert isinstance(peer, Peer)
         self._turn += 1
@@ -138,11 +146,18 @@ class Serving:
             self._turn_away(peer)
         return peer, self._send(peer, piece)
 
-    def _keeps_turn(self, peer: Peer, now: float) -> bool:
-        """Whether `peer` was served last and waits for more of that piece."""
-        if self._current is None or self._current[0] is not peer:
-            return False
-        return self._current[1] in peer.uploads and now - self._current_since < KEEPS_TURN_FOR
+    def _whose_turn(self, now: float) -> Hashable | None:
+        """Who was served last and waits for more of that piece.
+
+        A turn ends before the block that would take it beyond its time at the present pace.
+        """
+        if self._current is None:
+            return None
+        peer, piece = self._current
+        assert isinstance(peer, Peer)
+        lasted = now - self._current_since
+        lasts = lasted + lasted / self._current_blocks
+        return peer if piece in peer.uploads and lasts <= KEEPS_TURN_FOR else None
 
     def _send(self, peer: Peer, piece: int, room: int = 1) -> int:
         length = 0

@@ -154,3 +154,21 @@ def test_who_holds_back_much_is_given_no_more_while_others_wait():
         order.gave(A, piece)
 
     assert order.choose([(A, asks(20)), (B, asks(0))], in_memory) == (B, 0)
+
+
+def test_who_holds_back_much_is_still_given_the_rest_of_the_piece_whose_turn_it_is():
+    order = given(*((A, piece) for piece in range(HELD_PER_COPY)), pieces=32)
+    queues = [(A, asks(HELD_PER_COPY - 1)), (B, asks(20))]
+
+    assert order.choose(queues, in_memory) == (B, 20)
+    assert order.choose(queues, in_memory, turn=A) == (A, HELD_PER_COPY - 1)
+
+
+def test_only_the_last_receivers_copy_is_forgotten_with_it():
+    order = given((A, 0), (B, 0), (B, 1))
+
+    order.forget(A)
+    order.forget(B)
+
+    assert (order.is_new(0), order.is_new(1)) == (False, True)
+    assert (order.cost(C, 0), order.cost(C, 1)) == (1, 0)

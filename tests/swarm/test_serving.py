@@ -288,6 +288,21 @@ def test_a_piece_that_takes_long_keeps_the_others_waiting_for_a_while_only():
     assert upload.serving.serve_best([one, two], always, KEEPS_TURN_FOR)[0] is two
 
 
+def test_a_turn_ends_before_the_block_that_would_take_it_beyond_its_time():
+    upload = Upload(slots=4)
+    one, two = upload.peers(2)
+    quarter = BLOCK_LENGTH // 4
+    upload.asks(one, *(BlockRequest(0, number * quarter, quarter) for number in range(4)))
+    upload.asks(two, block(1))
+
+    turns = [
+        upload.serving.serve_best([one, two], always, number * 0.4 * KEEPS_TURN_FOR)[0]
+        for number in range(3)
+    ]
+
+    assert turns == [one, one, two]
+
+
 def test_what_was_given_to_a_peer_that_left_is_given_to_others_as_if_it_were_new():
     upload = Upload(slots=4)
     leaves, stays, asks = upload.peers(3)

@@ -313,3 +313,14 @@ def test_without_a_limit_a_seeder_sends_nobody_away():
     upload.serve_all(two)
 
     assert upload.answers(two) == ([upload.block(1)], [])
+
+
+def test_who_has_been_given_much_still_gets_all_of_a_piece_in_one_turn():
+    upload = Upload(slots=4)
+    one, two = of_our_dialect(upload), of_our_dialect(upload)
+    for peer, pieces in ((one, range(20)), (two, range(20, 40))):
+        upload.asks(peer, *(upload.block(piece, number) for piece in pieces for number in range(2)))
+
+    turns = [upload.serving.serve_best([one, two], always, 0.0)[0] for _ in range(80)]
+
+    assert turns[::2] == turns[1::2]
