@@ -120,7 +120,7 @@ class Serving:
         elsewhere. Either goes on with the piece that it began: half a piece is of use to nobody
         else.
 
-        Only here does a seeder send peers away: without a limit nobody gains by it, and who can
+        Only here does a seeder send peers away: without a limit that gains little, and who can
         reach nobody else would never be served.
         """
         seeding, held = self._have.complete, self._order.held
