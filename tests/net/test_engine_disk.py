@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,22 +32,26 @@ TREE = {"a.txt": 50_000, "deep/er/b.bin": 33_000, "deep/empty": 0, "c": 1, "z/la
 
 
 class FullDisk(Files):
-    """A disk that has no room for content while it is full."""
+    """A disk that has no room for content while it is full; it is when `room` bytes are written."""
 
     full = False
+    room = math.inf
     refused = 0
 
     @classmethod
     def sys_pwrite(cls, fd: int, data: Any, offset: int) -> int:  # type: ignore[override]
-        if cls.full and len(data) > 4 * KIB:
-            cls.refused += 1
-            raise OSError(errno.ENOSPC, "No space left on device")
+        if len(data) > 4 * KIB:
+            cls.full |= len(data) > cls.room
+            if cls.full:
+                cls.refused += 1
+                raise OSError(errno.ENOSPC, "No space left on device")
+            cls.room -= len(data)
         return Files.sys_pwrite(fd, data, offset)
 
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> type[FullDisk]:
-    FullDisk.full, FullDisk.refused = False, 0
+    FullDisk.full, FullDisk.room, FullDisk.refused = False, math.inf, 0
     monkeypatch.setattr(pieces_module, "Files", FullDisk)
     monkeypatch.setattr(piece_writer, "RETRY_AFTER", 0.1)
     return FullDisk
@@ -62,11 +67,10 @@ async def test_on_a_full_disk_requests_stop_seeding_goes_on_and_space_completes_
 ) -> None:
     monkeypatch.setattr(engine_module, "ASSEMBLY_BUDGET", budget)
     sample = make_sample(tmp_path / "shared", 3_000_000, piece_length=32 * KIB)
+    full_disk.room = 1_500_000
     seeder, seeded = await swarm.seed(sample, up_limit=3_000_000)
     leecher, torrent = await swarm.download(sample, seeder)
-    await until(lambda: torrent.progress().pieces_done >= 10)
 
-    full_disk.full = True
     await until(lambda: torrent.progress().state == "error")
     error = torrent.progress().error
     await until(lambda: all(not p.session.outstanding for p in torrent.exchange.transfer.peers))
@@ -77,7 +81,7 @@ async def test_on_a_full_disk_requests_stop_seeding_goes_on_and_space_completes_
     await asyncio.sleep(0.3)
     uploaded_meanwhile = seeded.progress().uploaded - uploaded
 
-    full_disk.full = False
+    full_disk.full, full_disk.room = False, math.inf
     [path] = await done(torrent)
 
     assert error is not None
