@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NAME = "content.bin"
 SIZE = 300_000
 PIECES = 19

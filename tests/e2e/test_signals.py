@@ -13,7 +13,10 @@ import pytest
 
 from tests.e2e.processes import P2PFS, Lab, Running, no_traceback
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX"),
+]
 
 NAME = "content.bin"
 PIECE = 16_384

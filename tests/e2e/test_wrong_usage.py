@@ -13,6 +13,8 @@ import pytest
 
 from tests.e2e.processes import Lab, no_traceback, one_error_line
 
+pytestmark = pytest.mark.slow
+
 NAME = "content.bin"
 
 

@@ -450,6 +450,7 @@ async def test_one_honest_peer_is_enough_beside(
     assert (await fetched(fetch, 60)).info_bytes == large.metainfo.info_bytes
 
 
+@pytest.mark.slow
 async def test_all_of_them_together_do_not_keep_the_honest_one_from_being_heard(
     swarm: Swarm, large: Sample, others: Others
 ) -> None:
