@@ -22,6 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # what all scripts sh
 import decisions
 import hashing
 import idle
+import memory
 import report
 import results
 import resuming
@@ -72,7 +73,10 @@ def main() -> int:
     kept = options.out / ("bench-quick.json" if options.quick else "bench.json")
     print(machine())
     missing = []
-    with tempfile.TemporaryDirectory(dir=options.dir, prefix="p2pfs-bench-") as folder:
+    with (
+        tempfile.TemporaryDirectory(dir=options.dir, prefix="p2pfs-bench-") as folder,
+        memory.kept(0 if options.quick else memory.enough()),
+    ):
         bench = Bench(Path(folder), pairs=max(1, options.pairs))
         if options.quick:
             bench = Bench(Path(folder), pairs=1, scale=0.01)
