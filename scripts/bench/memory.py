@@ -30,7 +30,7 @@ BLOCK = 2 * 1024**2
 
 
 def enough() -> int:
-    """Bytes to keep: at most two thirds of this machine's memory, nothing where it cannot be done."""
+    """Bytes to keep: at most two thirds of the memory, none where it cannot be done."""
     if not hasattr(mmap, "MADV_DONTNEED"):
         return 0
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
