@@ -47,6 +47,7 @@ __all__ = [
     "encode_have",
     "encode_rejects",
     "encode_requests",
+    "may_be_handshake",
 ]
 
 PROTOCOL: Final = b"\x13BitTorrent protocol"
@@ -134,13 +135,17 @@ def encode_handshake(handshake: Handshake) -> bytes:
     return PROTOCOL + handshake.reserved + handshake.info_hash + handshake.peer_id
 
 
+def may_be_handshake(data: bytes) -> bool:
+    """Whether `data` is how a handshake begins, as far as it goes."""
+    return PROTOCOL.startswith(data[: len(PROTOCOL)])
+
+
 def decode_handshake(data: bytes | bytearray | memoryview) -> Handshake | None:
     """The handshake at the start of `data`, or None while it is incomplete.
 
     Raises `WireError` at the first byte that differs from the protocol's name.
     """
-    start = bytes(data[: len(PROTOCOL)])
-    if not PROTOCOL.startswith(start):
+    if not may_be_handshake(bytes(data[: len(PROTOCOL)])):
         raise WireError("not a BitTorrent handshake")
     if len(data) < HANDSHAKE_LENGTH:
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 from collections.abc import Callable
 from time import perf_counter, thread_time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pfs.errors import NetworkError, P2pfsError, WireError
 from p2pfs.formats import wire
+from p2pfs.formats.obfuscation import DisguisedGreeting
 from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.net.stream import Stream, open_stream
 
@@ -88,6 +90,10 @@ class ConnectionOwner(Protocol):
         """The torrent that an incoming handshake asks for."""
         ...
 
+    def find_disguised(self, name: bytes) -> bytes | None:
+        """The info hash of a torrent that a disguised handshake asks for."""
+        ...
+
     def connection_closed(self, connection: Connection) -> None: ...
 
 
@@ -108,6 +114,7 @@ class Connection:
         self.closing = ""
         """Why we close it, once we do."""
         self._greeting = bytearray()
+        self._disguised: DisguisedGreeting | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
         self._trust = 0  # bytes of blocks that it gave lately, less those of all else
@@ -211,11 +218,13 @@ class Connection:
             self._resting = loop.call_later(self._owed_time / BURDEN_SHARE, self.resume)
 
     def _receive_greeting(self, data: memoryview) -> None:
-        self._greeting += data
+        incoming = self.exchange is None
+        if incoming and not self._undisguise(data):
+            return
+        self._greeting += data if self._disguised is None else self._disguised.plain()
         handshake = wire.decode_handshake(self._greeting)
         if handshake is None:
             return
-        incoming = self.exchange is None
         if incoming:
             self.exchange = self.owner.find_exchange(handshake.info_hash)
         exchange = self.exchange
@@ -231,6 +240,22 @@ class Connection:
         self._greeting.clear()
         if rest:
             exchange.received(self, memoryview(rest))
+
+    def _undisguise(self, data: memoryview) -> bool:
+        """Whether the caller speaks in the clear: from its first byte on, or now."""
+        disguised = self._disguised
+        if disguised is None:
+            if wire.may_be_handshake(bytes(self._greeting[:20]) + bytes(data[:20])):
+                return True
+            disguised = DisguisedGreeting(secrets.randbits(160), self.owner.find_disguised)
+            self._disguised = disguised
+            data = memoryview(bytes(self._greeting) + bytes(data))
+            self._greeting.clear()
+        answer = disguised.receive(data)
+        if answer:
+            self.stream.write(answer)
+            self.stream.flush()
+        return disguised.understood
 
     def drained(self) -> None:
         if self.exchange is not None:

@@ -27,7 +27,8 @@ DIAL_TIMEOUT: Final = 15.0
 
 
 class Connections:
-    """`find` gives the party to an info hash; `failed` hears of dials that came to nothing.
+    """`find` gives the party to an info hash, `find_disguised` the info hash to the name that a
+    disguised handshake has for it; `failed` hears of dials that came to nothing.
 
     `bind`: the address that is dialled from; None for any.
     """
@@ -38,11 +39,13 @@ class Connections:
         disk: Disk,
         down_limit: DownLimit,
         find: Callable[[bytes], Party | None],
+        find_disguised: Callable[[bytes], bytes | None],
         failed: Callable[[Party, Connection], None],
     ) -> None:
         self._bind = bind if bind is not None and not is_any_address(bind) else None
         self._disk = disk
         self._find = find
+        self.find_disguised = find_disguised
         self._failed = failed
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()

@@ -20,6 +20,7 @@ from p2pfs.errors import NetworkError, StorageError, UsageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.file_choice import choose_files
 from p2pfs.formats.metainfo import Metainfo
+from p2pfs.formats.obfuscation import disguised_name
 from p2pfs.formats.peer_id import make_peer_id
 from p2pfs.net.acceptor import Acceptor
 from p2pfs.net.announcers import Announcers
@@ -96,6 +97,8 @@ class Client:
         self._rng = random.Random(os.urandom(16))
         self._torrents: dict[bytes, Torrent] = {}
         self._fetches: dict[bytes, MetadataFetch] = {}
+        self._names: dict[bytes, bytes] = {}
+        """The info hashes of both, by how disguised handshakes name them."""
         self._sockets: list[socket.socket] = []
         self._acceptor: Acceptor | None = None
         self._reserved: set[bytes] = set()
@@ -118,7 +121,12 @@ class Client:
         self.up_limit = self._turns.limit
         self._stores = StoreOpening(self.disk)
         self._connections = Connections(
-            self._bind, self.disk, self.down_limit, self.find_exchange, self._dial_failed
+            self._bind,
+            self.disk,
+            self.down_limit,
+            self.find_exchange,
+            self._names.get,
+            self._dial_failed,
         )
         families = {int(sock.family) for sock in self._sockets}
         self._announcers = Announcers(self.port, families, self._rng)
@@ -256,6 +264,7 @@ class Client:
         fetch = MetadataFetch(self, magnet, make_peer_id(os.urandom), self._rng)
         fetch.announcer = self._announcers.of_fetch(fetch, trackers)
         self._fetches[key] = fetch
+        self._names[disguised_name(key)] = key
         fetch.start()
         if self._local is not None:
             self._local.add(key)
@@ -264,6 +273,7 @@ class Client:
     def forget_fetch(self, fetch: MetadataFetch) -> None:
         """A fetch has ended, or its torrent has taken over."""
         self._fetches.pop(fetch.info_hash, None)
+        self._forget_name(fetch.info_hash)
         if self._local is not None and fetch.info_hash not in self._torrents:
             self._local.remove(fetch.info_hash)
 
@@ -369,7 +379,9 @@ class Client:
             torrent.announcer = self._announcers.pass_on(fetch, torrent, trackers)
         else:
             torrent.announcer = self._announcers.of_torrent(torrent, trackers)
-        self._torrents[metainfo.torrent_id.v1] = torrent
+        key = metainfo.torrent_id.v1
+        self._torrents[key] = torrent
+        self._names[disguised_name(key)] = key
         torrent.start()
         return torrent
 
@@ -396,9 +408,14 @@ class Client:
         """A torrent is closed."""
         self.hide_locally(torrent)
         self._torrents.pop(torrent.metainfo.torrent_id.v1, None)
+        self._forget_name(torrent.metainfo.torrent_id.v1)
         if torrent.downloading:
             self._destinations.pop(torrent.content_path, None)
         self._turns.forget(torrent)
+
+    def _forget_name(self, key: bytes) -> None:
+        if key not in self._torrents and key not in self._fetches:
+            self._names.pop(disguised_name(key), None)
 
     def torrent_active(self, torrent: Torrent) -> None:
         """A torrent has a peer."""

@@ -45,6 +45,18 @@ def test_libtorrent_downloads_a_file_from_our_seeder(lab: Lab, size: int) -> Non
     assert "libtorrent" in final["torrents"][0]["sources"][0]["client"]
 
 
+def test_libtorrent_that_connects_in_disguise_alone_downloads_from_our_seeder(lab: Lab) -> None:
+    lab.tracker()
+    data = lab.content(NAME, ODD)
+    torrent = lab.torrent(f"seeds/{NAME}")
+    lab.seed("-f", torrent)
+
+    theirs = foreign(lab, torrent, "theirs", "--disguised")
+
+    theirs.event("complete")
+    assert lab.read(f"theirs/{NAME}") == data
+
+
 @pytest.mark.parametrize("size", [1, ODD])
 def test_our_downloader_takes_a_file_from_libtorrent(lab: Lab, size: int) -> None:
     lab.tracker()

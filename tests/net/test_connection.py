@@ -16,6 +16,7 @@ from p2pfs.net.connection import MAX_TALK, Connection
 from p2pfs.net.engine import Torrent
 from p2pfs.net.exchange import Exchange
 from tests.support import fake_peer
+from tests.support.disguise import Caller
 from tests.support.sockets import tcp_pair
 from tests.support.swarm import LOCAL, HandMade, Sample, Swarm, at, done, make_sample
 from tests.support.waiting import until
@@ -69,13 +70,27 @@ async def test_an_unknown_info_hash_is_closed_without_a_byte(swarm: Swarm, sampl
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x13BitTorrent protocoX",
         b"\x14",
-        os.urandom(3000),
         bytes(68),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
     ],
-    ids=["http", "near", "length", "random", "zeros", "tls"],
+    ids=["http", "near", "length", "zeros", "tls"],
 )
-async def test_what_is_no_handshake_is_closed_without_a_byte(
+async def test_what_is_no_handshake_is_not_answered_and_closed_in_time(
+    swarm: Swarm, sample: Sample, greeting: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "HANDSHAKE_TIMEOUT", 0.05)
+    client, _ = await swarm.seed(sample)
+    peer = await HandMade.dial(client)
+
+    await peer.send(greeting)
+
+    assert await peer.ended() == b""
+    await peer.close()
+
+
+@both_loops
+@pytest.mark.parametrize("greeting", [bytes(96), b"\xff" * 3000], ids=["zeros", "ones"])
+async def test_what_cannot_become_a_handshake_is_closed_at_once_without_a_byte(
     swarm: Swarm, sample: Sample, greeting: bytes
 ) -> None:
     client, _ = await swarm.seed(sample)
@@ -87,9 +102,46 @@ async def test_what_is_no_handshake_is_closed_without_a_byte(
     await peer.close()
 
 
-async def test_garbage_before_a_good_handshake_is_not_looked_through(
+@both_loops
+async def test_a_disguised_handshake_is_answered_in_the_clear(swarm: Swarm, sample: Sample) -> None:
+    client, torrent = await swarm.seed(sample)
+    peer = await HandMade.dial(client)
+    caller = Caller(sample.info_hash, first_padding=os.urandom(100), padding=os.urandom(100))
+
+    await peer.send(caller.hello())
+    their_key = await peer.read(96)
+    await peer.send(caller.asks(their_key, fake_peer.handshake(sample.info_hash, peer.peer_id)))
+    chosen = caller.hears(await peer.read(14))
+    answer = await peer.read(68)
+
+    assert chosen == bytes(8) + b"\0\0\0\1" + bytes(2)
+    assert answer[:20] == b"\x13BitTorrent protocol"
+    assert answer[28:48] == sample.info_hash
+    assert await peer.expect(fake_peer.BITFIELD) is not None
+    assert [one.direction for one in torrent.peers()] == ["in"]
+    await peer.close()
+
+
+async def test_a_disguised_handshake_for_a_torrent_that_was_closed_is_refused(
     swarm: Swarm, sample: Sample
 ) -> None:
+    client, torrent = await swarm.seed(sample)
+    await torrent.close()
+    peer = await HandMade.dial(client)
+    caller = Caller(sample.info_hash)
+
+    await peer.send(caller.hello())
+    their_key = await peer.read(96)
+    await peer.send(caller.asks(their_key, fake_peer.handshake(sample.info_hash, peer.peer_id)))
+
+    assert await peer.ended() == b""
+    await peer.close()
+
+
+async def test_garbage_before_a_good_handshake_is_not_looked_through(
+    swarm: Swarm, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "HANDSHAKE_TIMEOUT", 0.05)
     client, _ = await swarm.seed(sample)
     peer = await HandMade.dial(client)
 

@@ -1,0 +1,174 @@
+"""Greetings in disguise (message stream encryption), from the side that answers them.
+
+libtorrent and others open each connection like this at first; refused, they come back in the
+clear, but only after a second. So a disguised greeting is understood here, and all that follows
+it goes in the clear, to which nearly all agree; who insists on more is refused. It protects
+nobody: it was made to be hard to recognise, and nothing of ours is sent so unasked.
+
+Invariant: nothing is held of a greeting beyond what the protocol allows for its present step.
+
+The steps, as Vuze and uTorrent laid them down: both ends exchange Diffie-Hellman keys; the caller
+names the torrent by a hash, and offers ways to go on, under RC4; the answer picks one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from hashlib import sha1
+from typing import Final
+
+from p2pfs.errors import WireError
+
+__all__ = ["DisguisedGreeting", "Rc4", "disguised_name", "public_key", "shared_secret"]
+
+KEY_LENGTH: Final = 96
+PRIME: Final = int(
+    "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74"
+    "020BBEA63B139B22514A08798E3404DDEF9519B3CD3A431B302B0A6DF25F1437"
+    "4FE1356D6D51C245E485B576625E7EC6F44C42E9A63A36210000000000090563",
+    16,
+)
+GENERATOR: Final = 2
+
+MAX_PADDING: Final = 512
+"""Bytes that may stand before what names the torrent, and after what is offered."""
+
+MAX_FIRST_WORDS: Final = 1024
+"""Bytes of the caller's that may come along under RC4; a handshake has 68."""
+
+VERIFICATION: Final = bytes(8)
+IN_THE_CLEAR: Final = 1
+"""How to go on, one bit each; 2 is RC4."""
+
+DISCARDED: Final = 1024
+"""Bytes of an RC4 key stream that are not used."""
+
+
+class Rc4:
+    """The cipher, in a straightforward way: enough for the few hundred bytes of a greeting."""
+
+    def __init__(self, key: bytes) -> None:
+        state = list(range(256))
+        j = 0
+        for i in range(256):
+            j = (j + state[i] + key[i % len(key)]) & 255
+            state[i], state[j] = state[j], state[i]
+        self._state = state
+        self._i = self._j = 0
+        self.apply(bytes(DISCARDED))
+
+    def apply(self, data: bytes) -> bytes:
+        """Encrypt or decrypt what comes next."""
+        state, i, j = self._state, self._i, self._j
+        out = bytearray(data)
+        for place, byte in enumerate(out):
+            i = (i + 1) & 255
+            first = state[i]
+            j = (j + first) & 255
+            state[i] = second = state[j]
+            state[j] = first
+            out[place] = byte ^ state[(first + second) & 255]
+        self._i, self._j = i, j
+        return bytes(out)
+
+
+def disguised_name(info_hash: bytes) -> bytes:
+    """The 20 bytes by which a greeting names a torrent, once its mask is taken off."""
+    return sha1(b"req2" + info_hash, usedforsecurity=False).digest()
+
+
+def public_key(private: int) -> bytes:
+    """The 96 bytes that go with a private key of 160 random bits."""
+    return pow(GENERATOR, private, PRIME).to_bytes(KEY_LENGTH, "big")
+
+
+def shared_secret(private: int, theirs: bytes) -> bytes:
+    """What both ends know. Raises `WireError` for a key that nobody draws."""
+    key = int.from_bytes(theirs, "big")
+    if not 1 < key < PRIME - 1:
+        raise WireError("not a BitTorrent handshake, nor a disguised one")
+    return pow(key, private, PRIME).to_bytes(KEY_LENGTH, "big")
+
+
+def _digest(*parts: bytes) -> bytes:
+    return sha1(b"".join(parts), usedforsecurity=False).digest()
+
+
+class DisguisedGreeting:
+    """Bytes in, answers out; then what the caller says in the clear.
+
+    `private` has 160 random bits, for this greeting alone; `find` gives the info hash of an open
+    torrent by its `disguised_name`, None for an unknown one.
+    """
+
+    def __init__(self, private: int, find: Callable[[bytes], bytes | None]) -> None:
+        self._private = private
+        self._find = find
+        self._buffer = bytearray()
+        self._answer = b""
+        self._first_words = b""
+        self._steps = self._listen()
+        self.understood = False
+        """Whether the greeting is over: `plain` has what came after it."""
+
+    def receive(self, data: bytes | memoryview) -> bytes:
+        """What to answer to `data`, often nothing.
+
+        Raises `WireError` for what is no such greeting, one for a torrent that is not open, and
+        from who does not go on in the clear.
+        """
+        self._buffer += data
+        if not self.understood:
+            self.understood = next(self._steps, self) is self
+        answer, self._answer = self._answer, b""
+        return answer
+
+    def plain(self) -> bytes:
+        """What was said in the clear since the last call; only once it is `understood`."""
+        said = self._first_words + self._buffer
+        self._first_words = b""
+        self._buffer.clear()
+        return said
+
+    def _listen(self) -> Generator[None, None, None]:
+        theirs = yield from self._take(KEY_LENGTH)
+        secret = shared_secret(self._private, theirs)
+        self._answer += public_key(self._private)
+        yield from self._skip_to(_digest(b"req1", secret))
+        masked = yield from self._take(20)
+        mask = _digest(b"req3", secret)
+        info_hash = self._find(bytes(a ^ b for a, b in zip(masked, mask, strict=True)))
+        if info_hash is None:
+            raise WireError("the handshake is for a torrent that is not shared here")
+        heard = Rc4(_digest(b"keyA", secret, info_hash))
+        head = heard.apply((yield from self._take(len(VERIFICATION) + 4 + 2)))
+        padding = int.from_bytes(head[12:], "big")
+        if not head.startswith(VERIFICATION) or padding > MAX_PADDING:
+            raise WireError("a disguised handshake that is none")
+        if not head[11] & IN_THE_CLEAR:
+            raise WireError("insists on encryption, which is not spoken here")
+        rest = heard.apply((yield from self._take(padding + 2)))
+        length = int.from_bytes(rest[padding:], "big")
+        if length > MAX_FIRST_WORDS:
+            raise WireError("a disguised handshake that is too long")
+        self._first_words = heard.apply((yield from self._take(length)))
+        said = Rc4(_digest(b"keyB", secret, info_hash))
+        choice = VERIFICATION + IN_THE_CLEAR.to_bytes(4, "big") + bytes(2)  # and no padding
+        self._answer += said.apply(choice)
+
+    def _take(self, count: int) -> Generator[None, None, bytes]:
+        buffer = self._buffer
+        while len(buffer) < count:
+            yield
+        taken = bytes(buffer[:count])
+        del buffer[:count]
+        return taken
+
+    def _skip_to(self, mark: bytes) -> Generator[None, None, None]:
+        """Leave out everything up to the end of `mark`."""
+        buffer = self._buffer
+        while (place := buffer.find(mark, 0, MAX_PADDING + len(mark))) < 0:
+            if len(buffer) >= MAX_PADDING + len(mark):
+                raise WireError("not a BitTorrent handshake, nor a disguised one")
+            yield
+        del buffer[: place + len(mark)]

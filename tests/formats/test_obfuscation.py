@@ -1,0 +1,144 @@
+"""Disguised greetings: understood in any cut, answered in the clear, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfs.errors import WireError
+from p2pfs.formats.obfuscation import (
+    DisguisedGreeting,
+    Rc4,
+    disguised_name,
+    public_key,
+    shared_secret,
+)
+from tests.support.disguise import RC4, Caller
+
+INFO_HASH = bytes(range(20))
+OURS = 0xFEDCBA9876543210FEDCBA9876543210FEDCBA98
+CHOSEN = bytes(8) + b"\0\0\0\1" + bytes(2)
+WORDS = b"\x13BitTorrent protocol and so on"
+
+
+def find(name: bytes) -> bytes | None:
+    return {disguised_name(INFO_HASH): INFO_HASH}.get(name)
+
+
+def whole(data: bytes) -> list[bytes]:
+    return [data]
+
+
+def byte_by_byte(data: bytes) -> list[bytes]:
+    return [data[n : n + 1] for n in range(len(data))]
+
+
+@pytest.fixture(params=[whole, byte_by_byte], ids=["whole", "byte by byte"])
+def cut(request: pytest.FixtureRequest) -> Callable[[bytes], list[bytes]]:
+    return request.param
+
+
+def tell(greeting: DisguisedGreeting, parts: list[bytes]) -> bytes:
+    return b"".join([greeting.receive(part) for part in parts])
+
+
+@pytest.mark.parametrize(
+    ("key", "stream"),
+    # RFC 6229: the key stream from its 1024th byte on
+    [
+        ("0102030405", "30abbcc7c20b01609f23ee2d5f6bb7df"),
+        ("0102030405060708090a0b0c0d0e0f10", "bdf0324e6083dcc6d3cedd3ca8c53c16"),
+    ],
+)
+def test_the_cipher_gives_the_known_stream_after_what_is_discarded(key: str, stream: str) -> None:
+    found = Rc4(bytes.fromhex(key)).apply(bytes(16)).hex()
+
+    assert found == stream
+
+
+def test_both_ends_find_the_same_secret() -> None:
+    assert shared_secret(5**60, public_key(7**50)) == shared_secret(7**50, public_key(5**60))
+
+
+@pytest.mark.parametrize("key", [bytes(96), b"\0" * 95 + b"\1", b"\xff" * 96])
+def test_keys_that_give_the_secret_away_are_refused(key: bytes) -> None:
+    with pytest.raises(WireError):
+        DisguisedGreeting(OURS, find).receive(key)
+
+
+@pytest.mark.parametrize("pads", [(b"", b""), (b"x" * 512, b"y" * 512)], ids=["none", "most"])
+@pytest.mark.parametrize("first", [b"", WORDS], ids=["silent", "with first words"])
+def test_a_greeting_is_answered_and_what_follows_is_in_the_clear(cut, pads, first) -> None:
+    caller = Caller(INFO_HASH, first_padding=pads[0], padding=pads[1])
+    greeting = DisguisedGreeting(OURS, find)
+
+    their_key = tell(greeting, cut(caller.hello()))
+    assert their_key == public_key(OURS)
+    assert not greeting.understood
+    answer = tell(greeting, cut(caller.asks(their_key, first)))
+
+    assert caller.hears(answer) == CHOSEN
+    assert greeting.understood
+    assert greeting.plain() == first
+    assert greeting.receive(b"then") == b""
+    assert greeting.plain() == b"then"
+    assert greeting.plain() == b""
+
+
+def test_what_comes_along_with_the_greeting_is_not_lost() -> None:
+    caller = Caller(INFO_HASH)
+    greeting = DisguisedGreeting(OURS, find)
+    their_key = greeting.receive(caller.hello())
+
+    greeting.receive(caller.asks(their_key, WORDS) + b"more, in the clear")
+
+    assert greeting.plain() == WORDS + b"more, in the clear"
+
+
+def refused(caller: Caller, **asked: int) -> str:
+    greeting = DisguisedGreeting(OURS, find)
+    their_key = greeting.receive(caller.hello())
+    with pytest.raises(WireError) as error:
+        greeting.receive(caller.asks(their_key, WORDS, **asked) + bytes(2000))
+    return str(error.value)
+
+
+def test_a_torrent_that_is_not_open_is_refused() -> None:
+    assert "not shared here" in refused(Caller(bytes(20)))
+
+
+def test_who_insists_on_encryption_is_refused() -> None:
+    assert "insists on encryption" in refused(Caller(INFO_HASH, offered=RC4))
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        Caller(INFO_HASH, verification=b"verified"),
+        Caller(INFO_HASH, padding=b"z" * 513),
+        Caller(INFO_HASH, first_padding=b"z" * 513),
+    ],
+    ids=["no verification", "much padding", "much padding at first"],
+)
+def test_what_the_protocol_does_not_allow_is_refused(caller: Caller) -> None:
+    assert "handshake" in refused(caller)
+
+
+def test_long_first_words_are_refused_before_they_come() -> None:
+    assert "too long" in refused(Caller(INFO_HASH), length=1025)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.binary(min_size=1, max_size=400), max_size=12))
+def test_whatever_comes_is_refused_or_waited_for_within_bounds(parts: list[bytes]) -> None:
+    greeting = DisguisedGreeting(OURS, find)
+    try:
+        for part in parts:
+            greeting.receive(part)
+            assert not greeting.understood
+    except WireError:
+        return
+    assert sum(map(len, parts)) < 96 + 512 + 20
