@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from p2pfs.errors import StorageError
+from p2pfs.net.threads import Then, Threads
 from p2pfs.net.workers import end
 
 __all__ = ["Disk"]
@@ -31,7 +32,7 @@ class Disk:
 
     def __init__(self, on_pressure: Callable[[bool], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="p2pfs-disk")
+        self._threads = Threads(WORKERS, "p2pfs-disk")
         self._checks = ThreadPoolExecutor(CHECKS, thread_name_prefix="p2pfs-check")
         self._on_pressure = on_pressure
         self._waiting = 0
@@ -44,10 +45,11 @@ class Disk:
         """Wait until the disk is not busy."""
         await self._calm.wait()
 
-    def run(self, weight: int, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """Run `call` on a worker; `weight` is the bytes of memory it holds on to.
+    def post(self, weight: int, then: Then[T], call: Callable[..., T], *args: Any) -> None:
+        """Have `call` made by a worker, and `then` told of it in a later step of the loop.
 
-        Raises `StorageError` once the pool is closed.
+        `weight` is the bytes of memory it holds on to. Raises `StorageError` once the pool is
+        closed.
         """
         if self._closed:
             raise StorageError("the client is closed")
@@ -56,10 +58,27 @@ class Disk:
             self.busy = True
             self._calm.clear()
             self._on_pressure(True)
-        future: asyncio.Future[T] = self._loop.run_in_executor(self._pool, call, *args)
+
+        def done(result: T | None, error: BaseException | None) -> None:
+            self._done(weight)
+            then(result, error)
+
+        self._threads.post(done, call, *args)
+
+    def run(self, weight: int, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """The same, to be awaited."""
+        future: asyncio.Future[T] = self._loop.create_future()
         future.add_done_callback(_outcome_is_known)
-        if weight:
-            future.add_done_callback(lambda _: self._done(weight))
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if future.done():  # its caller has left
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.post(weight, done, call, *args)
         return future
 
     def check(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
@@ -80,7 +99,7 @@ class Disk:
     async def close(self) -> None:
         """Wait for the jobs at hand, without holding up the loop."""
         self._closed = True
-        await end(self._checks, self._pool)
+        await end(self._checks, self._threads)
 
 
 def _outcome_is_known(job: asyncio.Future[Any]) -> None:

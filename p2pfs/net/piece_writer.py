@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from p2pfs.errors import StorageError
@@ -65,6 +66,9 @@ class PieceWriter:
         self._unwritten: dict[int, memoryview] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self._at_disk: set[asyncio.Future[Any]] = set()
+        self._checking = 0
+        """Whole pieces at worker threads."""
+        self._drained: asyncio.Event | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -87,8 +91,7 @@ class PieceWriter:
             self._start(self._verify_spilled(piece, digests))
         else:
             self._filling.discard(piece)
-            buffer = self._assembler.take((self, piece))
-            self._start(self._verify_buffer(piece, buffer, digests))
+            self._check_buffer(piece, self._assembler.take((self, piece)), digests)
 
     def forget(self, piece: int) -> None:
         """What was kept of `piece` is of no use."""
@@ -113,17 +116,42 @@ class PieceWriter:
         if not job.cancelled() and (error := job.exception()) is not None:
             log.error("a fault of ours while a piece was written", exc_info=error)
 
-    async def _verify_buffer(self, piece: int, buffer: memoryview, digests: bool) -> None:
+    def _check_buffer(
+        self, piece: int, buffer: memoryview, digests: bool, *, again: bool = False
+    ) -> None:
+        """Have a whole piece checked and written; `again`: that failed before."""
+        checked = partial(self._buffer_checked, piece, buffer, again)
+        self._checking += 1
         try:
-            right, found = await self.on_disk(
-                len(buffer), _check_and_write, self._store, piece, buffer, digests
+            self._disk.post(
+                len(buffer), checked, _check_and_write, self._store, piece, buffer, digests
             )
         except StorageError as error:
+            checked(None, error)
+
+    def _buffer_checked(
+        self,
+        piece: int,
+        buffer: memoryview,
+        again: bool,
+        outcome: tuple[bool, list[bytes]] | None,
+        error: BaseException | None,
+    ) -> None:
+        self._checking -= 1
+        if not self._checking and self._drained is not None:
+            self._drained.set()
+        if isinstance(error, StorageError):
             self._unwritten[piece] = buffer
             self._failed(error)
             return
         self._assembler.release(buffer)
+        if error is not None:
+            raise error
+        assert outcome is not None
+        right, found = outcome
         self._owner.piece_checked(piece, right, found)
+        if again:
+            self._try_again()
 
     async def _verify_spilled(self, piece: int, digests: bool) -> None:
         writes = self._spilled.pop(piece)
@@ -149,23 +177,22 @@ class PieceWriter:
         if self._closed:
             return
         if self._unwritten:
-            self._start(self._write_again(next(iter(self._unwritten))))
+            piece, buffer = next(iter(self._unwritten.items()))
+            del self._unwritten[piece]
+            self._check_buffer(piece, buffer, digests=True, again=True)
         else:
             self._owner.writing_works()
-
-    async def _write_again(self, piece: int) -> None:
-        buffer = self._unwritten.pop(piece)
-        await self._verify_buffer(piece, buffer, digests=True)
-        if piece not in self._unwritten:
-            self._try_again()
 
     async def close(self) -> None:
         """Wait for the pieces at the disk, and let go of all others."""
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
-        while self._jobs or self._at_disk:
+        while self._jobs or self._at_disk or self._checking:
             await asyncio.gather(*self._jobs, *self._at_disk, return_exceptions=True)
+            if self._checking:
+                self._drained = asyncio.Event()
+                await self._drained.wait()
         for buffer in self._unwritten.values():
             self._assembler.release(buffer)
         self._unwritten.clear()

@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from p2pfs.errors import CatalogueError
 
@@ -41,7 +41,13 @@ class Workers:
         await end(self._pool)
 
 
-async def end(*pools: Executor) -> None:
+class Pool(Protocol):
+    """Threads that can be ended."""
+
+    def shutdown(self, wait: bool = True) -> None: ...
+
+
+async def end(*pools: Pool) -> None:
     """Return when the jobs of these pools are done and their threads gone."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
