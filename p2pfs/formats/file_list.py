@@ -6,13 +6,23 @@ length is a number from 0 on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from p2pfs.errors import MetainfoError
 from p2pfs.formats.bencode import Value
 from p2pfs.formats.paths import SafeNames, disk_paths, safe_path
 
-__all__ = ["MAX_FILES", "FileEntry", "count_links", "read_attributes", "read_files", "read_length"]
+__all__ = [
+    "MAX_FILES",
+    "FileEntry",
+    "count_links",
+    "encoded",
+    "read_attributes",
+    "read_files",
+    "read_length",
+    "write_files",
+]
 
 MAX_FILES = 100_000
 
@@ -68,8 +78,7 @@ def read_files(listed: Value) -> tuple[FileEntry, ...]:
     """
     if not isinstance(listed, list) or not listed:
         raise MetainfoError("the list of files is empty, or not a list")
-    if len(listed) > MAX_FILES:
-        raise MetainfoError(f"{len(listed)} files are more than the {MAX_FILES} accepted")
+    _check_count(listed)
     known, pads = SafeNames(), 0
     files = []
     for entry in listed:
@@ -107,7 +116,58 @@ def read_files(listed: Value) -> tuple[FileEntry, ...]:
         )
     if not files:
         raise MetainfoError("the list of files has nothing but symbolic links")
-    if pads == len(files):
+    return _told_apart(files)
+
+
+def write_files(files: Sequence[FileEntry]) -> tuple[tuple[FileEntry, ...], bytes]:
+    """Files of ours as `read_files` would have them, and the encoded list that it would read.
+
+    Raises `MetainfoError` for what it would not take. Written here and not by the encoder of any
+    value: for thousands of files that, and reading it again, took half of what hashing them did.
+    """
+    if not files:
+        raise MetainfoError("the list of files is empty")
+    _check_count(files)
+    known, pads = SafeNames(), 0
+    checked: list[FileEntry] = []
+    out = [b"l"]
+    for file in files:
+        raw = [encoded(part) for part in file.path]
+        safe_path(raw, known)
+        if file.length < 0:
+            raise MetainfoError("the length of a file is not a number from 0 on")
+        if file.padding:  # it has the path that BEP 47 gives it
+            pads += 1
+            raw = [b".pad", b"%d" % file.length]
+            file = FileEntry(
+                (".pad", f"{pads}-{file.length}"), file.length, padding=True, hidden=file.hidden
+            )
+        checked.append(file)
+        attributes = file.attributes
+        attr = b"4:attr%d:%b" % (len(attributes), attributes) if attributes else b""
+        path = b"".join([b"%d:%b" % (len(part), part) for part in raw])
+        out.append(b"d%b6:lengthi%de4:pathl%bee" % (attr, file.length, path))
+    out.append(b"e")
+    return _told_apart(checked), b"".join(out)
+
+
+def _check_count(files: Sequence[object]) -> None:
+    if len(files) > MAX_FILES:
+        raise MetainfoError(f"{len(files)} files are more than the {MAX_FILES} accepted")
+
+
+def _told_apart(files: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
+    """The files, of which no two are one on any disk, and which are not all padding."""
+    files = tuple(files)
+    if all(file.padding for file in files):
         raise MetainfoError("the list of files has nothing but padding")
     disk_paths(file.path for file in files)
-    return tuple(files)
+    return files
+
+
+def encoded(text: str) -> bytes:
+    """Text as UTF-8; raises `MetainfoError` when it is none."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise MetainfoError(f"{text!a} is not valid Unicode") from None

@@ -18,9 +18,11 @@ from p2pfs.formats.bencode import Encodable, Value
 from p2pfs.formats.file_list import (
     FileEntry,
     count_links,
+    encoded,
     read_attributes,
     read_files,
     read_length,
+    write_files,
 )
 from p2pfs.formats.paths import safe_component
 from p2pfs.formats.torrent_urls import read_tiers, read_urls
@@ -190,45 +192,40 @@ def build(
     parts do not fit together, or a name or URL cannot be used.
     """
     info: dict[bytes, Value] = {
-        b"name": _encoded(name),
+        b"name": encoded(name),
         b"piece length": piece_length,
         b"pieces": bytes(pieces),
     }
     if private:
         info[b"private"] = 1
+    listed: tuple[FileEntry, ...] | None = None
     if multi_file:
-        info[b"files"] = [_listed(file) for file in files]
+        listed, encoded_files = write_files(files)
+        # `files` is the first of the keys
+        info_bytes = b"d5:files" + encoded_files + bencode.encode(info)[1:]
     else:
         if len(files) != 1 or files[0].path != (name,):
             raise MetainfoError("a single-file torrent has one file, which bears its name")
         info[b"length"] = files[0].length
         if files[0].attributes:
             info[b"attr"] = files[0].attributes
+        info_bytes = bencode.encode(info)
     tiers: list[Value] = [[_encoded_url(url) for url in tier] for tier in trackers]
     seeds: list[Value] = [_encoded_url(url) for url in web_seeds]
     made = _from_info(
         info,
-        bencode.encode(info),
+        info_bytes,
+        files=listed,
         trackers=read_tiers({b"announce-list": tiers}),
         web_seeds=read_urls(seeds),
-        comment=None if comment is None else _text(_encoded(comment)),
-        created_by=None if created_by is None else _text(_encoded(created_by)),
+        comment=None if comment is None else _text(encoded(comment)),
+        created_by=None if created_by is None else _text(encoded(created_by)),
         creation_date=_date(creation_date),
     )
-    bencode.check(made.to_bytes())
+    data = made.to_bytes()
+    if len(data) > bencode.METAINFO_LIMITS.max_tokens:  # each has a byte at least
+        bencode.check(data)
     return made
-
-
-def _listed(file: FileEntry) -> Value:
-    """One entry in the list of files; pad files have the path that BEP 47 gives them."""
-    path = (".pad", str(file.length)) if file.padding else file.path
-    entry: dict[bytes, Value] = {
-        b"length": file.length,
-        b"path": [_encoded(part) for part in path],
-    }
-    if file.attributes:
-        entry[b"attr"] = file.attributes
-    return entry
 
 
 def default_piece_length(total: int) -> int:
@@ -246,6 +243,7 @@ def _from_info(
     info: Value,
     info_bytes: bytes,
     *,
+    files: tuple[FileEntry, ...] | None = None,
     trackers: tuple[tuple[str, ...], ...] = (),
     web_seeds: tuple[str, ...] = (),
     comment: str | None = None,
@@ -253,6 +251,7 @@ def _from_info(
     creation_date: int | None = None,
     extras: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Metainfo:
+    """`files`: those of `info`, where they were read before."""
     if not isinstance(info, dict):
         raise MetainfoError("the info of the torrent is not a dictionary")
     name = _name(info)
@@ -261,10 +260,13 @@ def _from_info(
         raise MetainfoError("a torrent of version 2 alone (BEP 52) cannot be used")
     if not isinstance(pieces, bytes) or len(pieces) % SHA1_LENGTH:
         raise MetainfoError("the piece hashes are missing, or not 20 bytes each")
-    multi_file = b"files" in info
+    links, multi_file = 0, files is not None or b"files" in info
     if multi_file == (b"length" in info):
         raise MetainfoError("a torrent has exactly one of length and files")
-    files = read_files(info[b"files"]) if multi_file else (_single_file(name, info),)
+    if files is None and multi_file:
+        files, links = read_files(info[b"files"]), count_links(info[b"files"])
+    elif files is None:
+        files = (_single_file(name, info),)
     piece_length = info.get(b"piece length")
     if not isinstance(piece_length, int):
         raise MetainfoError("the piece length is missing or not a number")
@@ -295,7 +297,7 @@ def _from_info(
         created_by=created_by,
         creation_date=creation_date,
         extras=extras,
-        links=count_links(info[b"files"]) if multi_file else 0,
+        links=links,
     )
 
 
@@ -330,15 +332,8 @@ def _lenient(urls: Iterable[str]) -> list[Value]:
     return [url.encode(errors="replace") for url in urls]
 
 
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise MetainfoError(f"{text!a} is not valid Unicode") from None
-
-
 def _encoded_url(url: str) -> bytes:
-    raw = _encoded(url)
+    raw = encoded(url)
     if read_urls(raw) != (url,):
         raise MetainfoError(f"{url!a} is not a URL, such as http://host:9999/announce")
     return raw

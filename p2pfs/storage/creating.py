@@ -85,7 +85,8 @@ def hash_tree(
         return HashedTree(
             real.name,
             tuple(
-                replace(entry, executable=modes and entry.path in executable) for entry in entries
+                replace(entry, executable=True) if modes and entry.path in executable else entry
+                for entry in entries
             ),
             multi_file,
             length,

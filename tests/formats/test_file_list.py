@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pfs.errors import MetainfoError
-from p2pfs.formats.file_list import MAX_FILES, FileEntry, read_files, read_length
+from p2pfs.formats import bencode
+from p2pfs.formats.file_list import MAX_FILES, FileEntry, read_files, read_length, write_files
 
 
 def entry(length, *path, **more):
@@ -61,3 +64,59 @@ def test_as_many_files_as_are_accepted_take_about_a_second():
 
     assert len(read_files(listed)) == MAX_FILES
     assert time.thread_time() - start < 5
+
+
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+entries = st.builds(
+    FileEntry,
+    st.lists(names, min_size=1, max_size=3).map(tuple),
+    st.integers(0, 2**40),
+    padding=st.booleans(),
+    executable=st.booleans(),
+    hidden=st.booleans(),
+)
+
+
+@given(st.lists(entries, max_size=6))
+def test_files_that_are_written_are_read_as_they_were_and_refused_alike(files):
+    listed = []
+    for file in files:
+        path = (".pad", str(file.length)) if file.padding else file.path
+        one = entry(file.length, *(part.encode() for part in path))
+        listed.append(one | ({b"attr": file.attributes} if file.attributes else {}))
+    try:
+        expected = read_files(listed)
+    except MetainfoError:
+        expected = None
+
+    if expected is None or any(file.padding for file in files):
+        try:  # padding is not known by a path of ours, but ours has to be one all the same
+            written, encoded = write_files(files)
+        except MetainfoError:
+            return
+        assert expected is not None
+    else:
+        written, encoded = write_files(files)
+
+    assert written == expected
+    assert encoded == bencode.encode(listed)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [],
+        [FileEntry((), 1)],
+        [FileEntry(("..", "a"), 1)],
+        [FileEntry(("\ud800",), 1)],
+        [FileEntry(("a",), -1)],
+        [FileEntry(("a",), 1), FileEntry(("a",), 2)],
+        [FileEntry(("a",), 1), FileEntry(("a", "b"), 2)],
+        [FileEntry((".pad", "1-5"), 5, padding=True)],
+        [FileEntry(("a",), 0)] * (MAX_FILES + 1),
+    ],
+    ids=["none", "no path", "out", "no text", "less", "twice", "folder too", "padding", "many"],
+)
+def test_what_could_not_be_read_is_not_written(files):
+    with pytest.raises(MetainfoError):
+        write_files(files)
