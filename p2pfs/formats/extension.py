@@ -41,7 +41,7 @@ UPLOAD_ONLY: Final = b"upload_only"  # libtorrent: BEP 21's flag as a message of
 IDS: Final[Mapping[bytes, int]] = {UT_METADATA: 1, UT_PEX: 2, DONT_HAVE: 3, UPLOAD_ONLY: 4}
 """By which ids we are sent each message, where we offer to be."""
 
-MAX_RUN_LENGTH: Final = 8 * BLOCK_LENGTH
+MAX_RUN_LENGTH: Final = 16 * BLOCK_LENGTH
 """The longest request that p2pfs peers agree on among each other, in bytes."""
 
 _RUN_LENGTH: Final = b"pf_run"

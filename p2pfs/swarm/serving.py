@@ -27,7 +27,8 @@ KEEPS_TURN_FOR: Final = 2.0
 """Seconds for which a piece may keep the others waiting, or one block of it if that takes longer.
 
 Of 8 that are served in turn each is then served before 20 s are over, when libtorrent takes its
-requests back, unless blocks of 128 KiB, as our own peers ask for, leave more slowly than 50 kB/s.
+requests back, unless runs of 256 KiB, as our own fast peers ask for, leave more slowly than
+100 kB/s.
 """
 
 
