@@ -15,10 +15,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 __all__ = ["enough", "kept"]
 
@@ -29,12 +30,16 @@ BLOCK = 2 * 1024**2
 """Bytes; the files' memory is taken in blocks of up to half of that."""
 
 
-def enough() -> int:
-    """Bytes to keep: at most two thirds of the memory, none where it cannot be done."""
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return 0
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(min(ENOUGH, there * 2 // 3))
+def enough(told: str | None = None) -> int:
+    """Bytes to keep: at most two thirds of what is available, none where that is not told.
+
+    `told`: what /proc/meminfo says, if not what it says here.
+    """
+    if told is None:
+        file = Path("/proc/meminfo")
+        told = file.read_text() if file.exists() and hasattr(mmap, "MADV_DONTNEED") else ""
+    found = re.search(r"^MemAvailable: +(\d+) kB$", told, re.MULTILINE)
+    return min(ENOUGH, int(found[1]) * 1024 * 2 // 3) if found else 0
 
 
 @contextlib.contextmanager

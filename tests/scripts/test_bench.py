@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,32 @@ def test_a_ratio_is_the_median_of_the_pairs(bench: Any) -> None:
     assert found.value == 2.0
     assert found.spread == (1.0, 3.0)
     assert found.verdict == "reached"
+
+
+@pytest.mark.parametrize(
+    ("told", "bytes_kept"),
+    [
+        ("MemTotal:  9000000 kB\nMemAvailable:    3000 kB\nCached: 7 kB\n", 2000 * 1024),
+        ("MemAvailable: 900000000 kB\n", 16 * 1024**3),
+        ("MemTotal: 9000000 kB\n", 0),
+    ],
+    ids=["some", "much", "unknown"],
+)
+def test_memory_is_kept_as_far_as_it_is_available(bench: Any, told: str, bytes_kept: int) -> None:
+    assert bench("memory").enough(told) == bytes_kept
+
+
+def test_memory_is_kept_by_a_process_that_ends_with_it(bench: Any) -> None:
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    if not children.exists():
+        pytest.skip("this system does not tell a process's children")
+    before = children.read_text().split()
+
+    with bench("memory").kept(8 * 1024 * 1024):
+        (holder,) = set(children.read_text().split()) - set(before)
+        assert "memory.py" in Path(f"/proc/{holder}/cmdline").read_text()
+
+    assert not Path(f"/proc/{holder}").exists()
 
 
 def test_results_of_several_goes_are_kept_together(bench: Any, tmp_path: Path) -> None:
