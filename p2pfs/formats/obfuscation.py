@@ -1,9 +1,9 @@
 """Greetings in disguise (message stream encryption), from the side that answers them.
 
-libtorrent and others open each connection like this at first; refused, they come back in the
-clear, but only after a second. So a disguised greeting is understood here, and all that follows
-it goes in the clear, to which nearly all agree; who insists on more is refused. It protects
-nobody: it was made to be hard to recognise, and nothing of ours is sent so unasked.
+libtorrent, Transmission and others open their connections like this; refused at the first byte,
+some come back in the clear at once, some after a second, and some never. Who offers to go on in
+the clear does so; RC4 is for those who offer nothing else. It protects nobody: it was made to be
+hard to recognise, and nothing of ours is sent so unasked.
 
 Invariant: nothing is held of a greeting beyond what the protocol allows for its present step.
 
@@ -38,38 +38,26 @@ MAX_FIRST_WORDS: Final = 1024
 
 VERIFICATION: Final = bytes(8)
 IN_THE_CLEAR: Final = 1
-"""How to go on, one bit each; 2 is RC4."""
+RC4: Final = 2
+"""How to go on, a bit each."""
 
 DISCARDED: Final = 1024
 """Bytes of an RC4 key stream that are not used."""
 
 
 class Rc4:
-    """The cipher, in a straightforward way: enough for the few hundred bytes of a greeting."""
+    """One direction of a connection: what comes next, enciphered or deciphered."""
 
     def __init__(self, key: bytes) -> None:
-        state = list(range(256))
-        j = 0
-        for i in range(256):
-            j = (j + state[i] + key[i % len(key)]) & 255
-            state[i], state[j] = state[j], state[i]
-        self._state = state
-        self._i = self._j = 0
+        from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
+        from cryptography.hazmat.primitives.ciphers import Cipher
+
+        self._context = Cipher(ARC4(key), mode=None).encryptor()
         self.apply(bytes(DISCARDED))
 
-    def apply(self, data: bytes) -> bytes:
-        """Encrypt or decrypt what comes next."""
-        state, i, j = self._state, self._i, self._j
-        out = bytearray(data)
-        for place, byte in enumerate(out):
-            i = (i + 1) & 255
-            first = state[i]
-            j = (j + first) & 255
-            state[i] = second = state[j]
-            state[j] = first
-            out[place] = byte ^ state[(first + second) & 255]
-        self._i, self._j = i, j
-        return bytes(out)
+    def apply(self, data: bytes | bytearray | memoryview) -> bytes:
+        """`data`, which is the next of its direction, turned into the other form."""
+        return self._context.update(data)
 
 
 def disguised_name(info_hash: bytes) -> bytes:
@@ -95,21 +83,27 @@ def _digest(*parts: bytes) -> bytes:
 
 
 class DisguisedGreeting:
-    """Bytes in, answers out; then what the caller says in the clear.
+    """Bytes in, answers out; then what the caller says.
 
     `private` has 160 random bits, for this greeting alone; `find` gives the info hash of an open
-    torrent by its `disguised_name`, None for an unknown one.
+    torrent by its `disguised_name`, None for an unknown one; without `rc4`, all has to go on in
+    the clear.
     """
 
-    def __init__(self, private: int, find: Callable[[bytes], bytes | None]) -> None:
+    def __init__(
+        self, private: int, find: Callable[[bytes], bytes | None], *, rc4: bool = True
+    ) -> None:
         self._private = private
         self._find = find
+        self._rc4 = rc4
         self._buffer = bytearray()
         self._answer = b""
         self._first_words = b""
         self._steps = self._listen()
         self.understood = False
         """Whether the greeting is over: `plain` has what came after it."""
+        self.ciphers: tuple[Rc4, Rc4] | None = None
+        """For what comes and for what goes from then on; None when that is in the clear."""
 
     def receive(self, data: bytes | memoryview) -> bytes:
         """What to answer to `data`, often nothing.
@@ -124,11 +118,13 @@ class DisguisedGreeting:
         return answer
 
     def plain(self) -> bytes:
-        """What was said in the clear since the last call; only once it is `understood`."""
-        said = self._first_words + self._buffer
-        self._first_words = b""
+        """What was said since the last call, deciphered; only once it is `understood`."""
+        said = bytes(self._buffer)
         self._buffer.clear()
-        return said
+        if self.ciphers is not None:
+            said = self.ciphers[0].apply(said)
+        first_words, self._first_words = self._first_words, b""
+        return first_words + said
 
     def _listen(self) -> Generator[None, None, None]:
         theirs = yield from self._take(KEY_LENGTH)
@@ -145,16 +141,18 @@ class DisguisedGreeting:
         padding = int.from_bytes(head[12:], "big")
         if not head.startswith(VERIFICATION) or padding > MAX_PADDING:
             raise WireError("a disguised handshake that is none")
-        if not head[11] & IN_THE_CLEAR:
-            raise WireError("insists on encryption, which is not spoken here")
+        choice = IN_THE_CLEAR if head[11] & IN_THE_CLEAR else head[11] & RC4
+        if not choice or (choice == RC4 and not self._rc4):
+            raise WireError("offers no way to go on that is known here")
         rest = heard.apply((yield from self._take(padding + 2)))
         length = int.from_bytes(rest[padding:], "big")
         if length > MAX_FIRST_WORDS:
             raise WireError("a disguised handshake that is too long")
         self._first_words = heard.apply((yield from self._take(length)))
         said = Rc4(_digest(b"keyB", secret, info_hash))
-        choice = VERIFICATION + IN_THE_CLEAR.to_bytes(4, "big") + bytes(2)  # and no padding
-        self._answer += said.apply(choice)
+        self._answer += said.apply(VERIFICATION + choice.to_bytes(4, "big") + bytes(2))
+        if choice == RC4:
+            self.ciphers = heard, said
 
     def _take(self, count: int) -> Generator[None, None, bytes]:
         buffer = self._buffer

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pfs.errors import NetworkError, P2pfsError, WireError
 from p2pfs.formats import wire
-from p2pfs.formats.obfuscation import DisguisedGreeting
+from p2pfs.formats.obfuscation import DisguisedGreeting, Rc4
 from p2pfs.geometry import BLOCK_LENGTH
+from p2pfs.net.enciphered_stream import EncipheredStream
+from p2pfs.net.gathering import CAN_READ
 from p2pfs.net.stream import Stream, open_stream
 
 if TYPE_CHECKING:
@@ -115,6 +117,8 @@ class Connection:
         """Why we close it, once we do."""
         self._greeting = bytearray()
         self._disguised: DisguisedGreeting | None = None
+        self._heard: Rc4 | None = None
+        """Deciphers what comes, for a peer that insists on that."""
         self._timer: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
         self._trust = 0  # bytes of blocks that it gave lately, less those of all else
@@ -187,6 +191,8 @@ class Connection:
         try:
             if peer is not None:
                 assert self.exchange is not None
+                if self._heard is not None:
+                    data = memoryview(self._heard.apply(data))
                 self.exchange.received(self, data)
             else:
                 self._receive_greeting(data)
@@ -242,19 +248,23 @@ class Connection:
             exchange.received(self, memoryview(rest))
 
     def _undisguise(self, data: memoryview) -> bool:
-        """Whether the caller speaks in the clear: from its first byte on, or now."""
+        """Whether what the caller says can be read: from its first byte on, or by now."""
         disguised = self._disguised
         if disguised is None:
             if wire.may_be_handshake(bytes(self._greeting[:20]) + bytes(data[:20])):
                 return True
-            disguised = DisguisedGreeting(secrets.randbits(160), self.owner.find_disguised)
-            self._disguised = disguised
+            disguised = self._disguised = DisguisedGreeting(
+                secrets.randbits(160), self.owner.find_disguised, rc4=CAN_READ
+            )
             data = memoryview(bytes(self._greeting) + bytes(data))
             self._greeting.clear()
         answer = disguised.receive(data)
         if answer:
             self.stream.write(answer)
             self.stream.flush()
+        if disguised.ciphers is not None and self._heard is None:
+            self._heard, said = disguised.ciphers
+            self.stream = EncipheredStream(self.stream, said)
         return disguised.understood
 
     def drained(self) -> None:

@@ -15,7 +15,7 @@ from p2pfs.errors import StorageError
 from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.net.stream_queue import FileRange, FileSource
 
-__all__ = ["FILE_ERRORS", "GATHERED", "SHORT", "gather", "short_read"]
+__all__ = ["CAN_READ", "FILE_ERRORS", "GATHERED", "SHORT", "gather", "read_range", "short_read"]
 
 GATHERED: Final = 256 * 1024
 """Bytes of the buffer: few calls, and the processor's cache still holds it."""
@@ -30,6 +30,8 @@ _MOST_VIEWS: Final = 512
 """Ranges read in one call; systems take 1024 at most."""
 
 _HAS_PREADV: Final = hasattr(os, "preadv")
+CAN_READ: Final = hasattr(os, "pread")
+"""Whether a range of a file can be read at all without moving its position."""
 
 
 def gather(queue: Iterable[bytes | FileRange], buffer: memoryview) -> int:
@@ -62,6 +64,13 @@ def gather(queue: Iterable[bytes | FileRange], buffer: memoryview) -> int:
     if source is not None:
         _fill(source, views, start, following)
     return end
+
+
+def read_range(source: FileSource, offset: int, length: int) -> bytearray:
+    """A range of a file; errors as for `gather`."""
+    data = bytearray(length)
+    _fill(source, [memoryview(data)], offset, offset + length)
+    return data
 
 
 def _fill(source: FileSource, views: Sequence[memoryview], start: int, end: int) -> None:

@@ -1,14 +1,15 @@
 """libtorrent as a program of its own: a crash or a hang of it ends only this process.
 
     foreign_client.py TORRENT|MAGNET FOLDER [--listen ADDRESS] [--up-limit BYTES]
-                      [--down-limit BYTES] [--lsd] [--log] [--disguised]
+                      [--down-limit BYTES] [--lsd] [--log] [--disguised LEVEL]
 
 Says one JSON object a line: `ready` with the port it listens on, `progress` several times a
 second, `complete` once, `final` at the end. Stays and serves until standard input says
 `exit` or ends; `connect ADDRESS PORT` there dials a peer. `pex` and `lsd` are the peers that
 it has been told of by peer exchange and by local discovery, as ADDRESS PORT. With `--log` each
 message that it sent or got is a `log`: `==> HAVE_NONE [ ... ]` went out, `<== ...` came in. With
-`--disguised` it makes and takes no connection that begins in the clear.
+`--disguised` it makes and takes no connection that begins in the clear; LEVEL 1: it goes on in the
+clear, 2: under RC4, 3: it leaves that to the other.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--up-limit", type=int, default=0)
     parser.add_argument("--down-limit", type=int, default=0)
     parser.add_argument("--lsd", action="store_true")
-    parser.add_argument("--disguised", action="store_true")
+    parser.add_argument("--disguised", type=int, default=0)
     parser.add_argument("--log", action="store_true")
     options = parser.parse_args()
 
@@ -76,6 +77,7 @@ def main() -> None:
     own = {"listen_interfaces": f"{listen_to}:0", "enable_lsd": options.lsd}
     if options.disguised:
         own |= {"in_enc_policy": 0, "out_enc_policy": 0}  # both forced
+        own["allowed_enc_level"] = options.disguised
     if options.log:
         own["alert_mask"] = SETTINGS["alert_mask"] | lt.alert.category_t.peer_log_notification
         own["alert_queue_size"] = 100_000

@@ -45,13 +45,16 @@ def test_libtorrent_downloads_a_file_from_our_seeder(lab: Lab, size: int) -> Non
     assert "libtorrent" in final["torrents"][0]["sources"][0]["client"]
 
 
-def test_libtorrent_that_connects_in_disguise_alone_downloads_from_our_seeder(lab: Lab) -> None:
+@pytest.mark.parametrize("level", [1, 2, 3], ids=["in the clear", "rc4", "either"])
+def test_libtorrent_that_connects_in_disguise_alone_downloads_from_our_seeder(
+    lab: Lab, level: int
+) -> None:
     lab.tracker()
     data = lab.content(NAME, ODD)
     torrent = lab.torrent(f"seeds/{NAME}")
     lab.seed("-f", torrent)
 
-    theirs = foreign(lab, torrent, "theirs", "--disguised")
+    theirs = foreign(lab, torrent, "theirs", "--disguised", str(level))
 
     theirs.event("complete")
     assert lab.read(f"theirs/{NAME}") == data

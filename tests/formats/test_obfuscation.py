@@ -16,7 +16,7 @@ from p2pfs.formats.obfuscation import (
     public_key,
     shared_secret,
 )
-from tests.support.disguise import RC4, Caller
+from tests.support.disguise import IN_THE_CLEAR, RC4, Caller
 
 INFO_HASH = bytes(range(20))
 OURS = 0xFEDCBA9876543210FEDCBA9876543210FEDCBA98
@@ -98,8 +98,34 @@ def test_what_comes_along_with_the_greeting_is_not_lost() -> None:
     assert greeting.plain() == WORDS + b"more, in the clear"
 
 
-def refused(caller: Caller, **asked: int) -> str:
+def test_who_offers_nothing_but_rc4_is_heard_and_answered_under_it(cut) -> None:
+    caller = Caller(INFO_HASH, offered=RC4, padding=b"pad")
     greeting = DisguisedGreeting(OURS, find)
+    their_key = tell(greeting, cut(caller.hello()))
+
+    answer = tell(greeting, cut(caller.asks(their_key, WORDS) + caller.says.apply(b"more")))
+    assert caller.hears(answer) == bytes(8) + b"\0\0\0\2" + bytes(2)
+    assert greeting.plain() == WORDS + b"more"
+    tell(greeting, cut(caller.says.apply(b"and more")))
+    assert greeting.plain() == b"and more"
+    assert greeting.ciphers is not None
+    heard, said = greeting.ciphers
+    assert heard.apply(caller.says.apply(b"then")) == b"then"
+    assert caller.hears(said.apply(b"answered")) == b"answered"
+
+
+def test_who_offers_both_goes_on_in_the_clear() -> None:
+    caller = Caller(INFO_HASH, offered=RC4 | IN_THE_CLEAR)
+    greeting = DisguisedGreeting(OURS, find)
+
+    answer = greeting.receive(caller.asks(greeting.receive(caller.hello())))
+
+    assert caller.hears(answer) == CHOSEN
+    assert greeting.ciphers is None
+
+
+def refused(caller: Caller, *, rc4: bool = True, **asked: int) -> str:
+    greeting = DisguisedGreeting(OURS, find, rc4=rc4)
     their_key = greeting.receive(caller.hello())
     with pytest.raises(WireError) as error:
         greeting.receive(caller.asks(their_key, WORDS, **asked) + bytes(2000))
@@ -110,8 +136,9 @@ def test_a_torrent_that_is_not_open_is_refused() -> None:
     assert "not shared here" in refused(Caller(bytes(20)))
 
 
-def test_who_insists_on_encryption_is_refused() -> None:
-    assert "insists on encryption" in refused(Caller(INFO_HASH, offered=RC4))
+@pytest.mark.parametrize(("offered", "rc4"), [(RC4, False), (0, True), (4, True)])
+def test_who_offers_nothing_that_is_known_is_refused(offered: int, rc4: bool) -> None:
+    assert "no way to go on" in refused(Caller(INFO_HASH, offered=offered), rc4=rc4)
 
 
 @pytest.mark.parametrize(

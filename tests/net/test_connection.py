@@ -16,7 +16,7 @@ from p2pfs.net.connection import MAX_TALK, Connection
 from p2pfs.net.engine import Torrent
 from p2pfs.net.exchange import Exchange
 from tests.support import fake_peer
-from tests.support.disguise import Caller
+from tests.support.disguise import RC4, Caller
 from tests.support.sockets import tcp_pair
 from tests.support.swarm import LOCAL, HandMade, Sample, Swarm, at, done, make_sample
 from tests.support.waiting import until
@@ -119,6 +119,38 @@ async def test_a_disguised_handshake_is_answered_in_the_clear(swarm: Swarm, samp
     assert answer[28:48] == sample.info_hash
     assert await peer.expect(fake_peer.BITFIELD) is not None
     assert [one.direction for one in torrent.peers()] == ["in"]
+    await peer.close()
+
+
+@both_loops
+async def test_who_insists_on_rc4_is_served_under_it(swarm: Swarm, sample: Sample) -> None:
+    client, torrent = await swarm.seed(sample)
+    peer = await HandMade.dial(client)
+    caller = Caller(sample.info_hash, offered=RC4)
+
+    async def hear(count: int) -> bytes:
+        return caller.hears(await peer.read(count))
+
+    async def say(*data: bytes) -> None:
+        await peer.send(caller.says.apply(b"".join(data)))
+
+    await peer.send(caller.hello())
+    their_key = await peer.read(96)
+    await peer.send(caller.asks(their_key))
+    assert await hear(14) == bytes(8) + b"\0\0\0\2" + bytes(2)
+    await say(fake_peer.handshake(sample.info_hash, peer.peer_id))
+    answer = await hear(68)
+    assert answer[28:48] == sample.info_hash
+    await say(fake_peer.message(fake_peer.INTERESTED))
+    for _ in range(2):  # the bitfield, and that we are unchoked
+        length = int.from_bytes(await hear(4), "big")
+        await hear(length)
+    await say(fake_peer.request(0, 0, 100), fake_peer.request(0, 100, 50))
+    told = [await hear(13 + 100), await hear(13 + 50)]
+
+    assert told[0] == fake_peer.block(0, 0, sample.content[:100])
+    assert told[1] == fake_peer.block(0, 100, sample.content[100:150])
+    assert torrent.progress().uploaded == 150
     await peer.close()
 
 

@@ -35,7 +35,7 @@ class Caller:
         secret = shared_secret(self.private, their_key)
         name = sha1(b"req2" + self.info_hash).digest()
         mask = sha1(b"req3" + secret).digest()
-        cipher = Rc4(sha1(b"keyA" + secret + self.info_hash).digest())
+        cipher = self.says = Rc4(sha1(b"keyA" + secret + self.info_hash).digest())
         self.answers = Rc4(sha1(b"keyB" + secret + self.info_hash).digest())
         offer = self.verification + self.offered.to_bytes(4, "big")
         offer += len(self.padding).to_bytes(2, "big") + self.padding
@@ -47,5 +47,5 @@ class Caller:
         )
 
     def hears(self, answer: bytes) -> bytes:
-        """The answer to that, as it was before it was encrypted."""
+        """The answer to that, as it was before it was enciphered; and, under RC4, all after it."""
         return self.answers.apply(answer)
