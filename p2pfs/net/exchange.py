@@ -192,6 +192,7 @@ class Exchange:
             now,
             outgoing=connection.outgoing,
             fast_set=allowed_fast_set(your_ip, self.info_hash, self._geometry.piece_count),
+            piece=self._geometry.block_count(0),
         )
         self.connections[peer] = connection
         self.transfer.join(peer, replace(self._introduction, your_ip=your_ip))

@@ -51,7 +51,9 @@ class Peer:
         *,
         outgoing: bool = False,
         fast_set: Sequence[int] = (),
+        piece: int = 1,
     ) -> None:
+        """`piece`: how many blocks a piece of the torrent has."""
         self.session = session
         self.address = address
         self.peer_id = peer_id
@@ -63,7 +65,7 @@ class Peer:
         self.listens_at: tuple[str, int] | None = address if outgoing else None
         """Where it takes connections, once that is known."""
         self.connected_at = now
-        self.pipeline = Pipeline()
+        self.pipeline = Pipeline(piece=piece)
         self.uploads = UploadQueue()
         self.down = RateMeter(now)
         self.up = RateMeter(now)

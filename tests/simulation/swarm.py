@@ -169,7 +169,8 @@ class Swarm:
     def _peer(self, node: Node | Stranger, extended: bool, fast: bool) -> Peer:
         now = self.clock.now
         session = Session(self.geometry, now, extended=extended, fast=fast)
-        return Peer(session, (f"10.0.0.{node.number}", 6881), node.id, now, fast_set=self.fast_set)
+        address, piece = (f"10.0.0.{node.number}", 6881), self.geometry.block_count(0)
+        return Peer(session, address, node.id, now, fast_set=self.fast_set, piece=piece)
 
     def disconnect(self, end: End) -> None:
         """Both ends close; the other one hears of it after the latency."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from p2pfs.swarm.pipeline import MAX_DEPTH, Pipeline
 
-QUICK, FAIR, LATE = 0.2, 1.5, 3.0  # seconds from a request to its block
+QUICK, FAIR, LATE = 0.2, 2.0, 3.0  # seconds from a request to its block
 
 
 def after(*waits: float, limit: int = MAX_DEPTH) -> Pipeline:
@@ -28,7 +28,7 @@ def test_quick_answers_deepen_the_pipeline_up_to_what_clients_accept():
 
 
 def test_late_answers_make_it_shallow_but_never_empty():
-    assert after(LATE).depth == 7
+    assert after(LATE, LATE).depth == 7
     assert after(*[LATE] * 1000).depth == 4
 
 
@@ -36,12 +36,37 @@ def test_fair_answers_leave_it_as_it_is():
     assert after(*[FAIR] * 100).depth == 8
 
 
-def test_a_peer_that_is_asked_for_a_second_of_its_rate_is_left_there():
-    rate, pipeline = 80, Pipeline()  # blocks a second
-    for _ in range(400):
-        pipeline.arrived(pipeline.depth / rate)
+@pytest.mark.parametrize("way", [0.001, 0.1, 0.5])
+@pytest.mark.parametrize("rate", [100, 300], ids=["slow", "fast"])
+def test_a_peer_is_asked_for_what_is_on_the_way_and_some_tenths_of_a_second_more(rate, way):
+    pipeline = Pipeline()
+    for _ in range(3000):
+        pipeline.arrived(max(way, pipeline.depth / rate))
 
-    assert rate <= pipeline.depth <= 2 * rate
+    assert rate * way <= pipeline.depth
+    assert pipeline.depth <= rate * (2 * way + 0.5) + 8
+
+
+def test_a_piece_is_asked_for_whole_however_late_it_comes():
+    pipeline = Pipeline(piece=64)
+    assert pipeline.depth == 64
+
+    for _ in range(1000):
+        pipeline.arrived(LATE)
+
+    assert pipeline.depth == 64
+
+
+def test_a_large_piece_is_no_reason_to_ask_a_slow_peer_for_megabytes():
+    assert Pipeline(piece=1024).depth == 128
+
+
+def test_a_peer_that_queues_less_than_a_piece_is_asked_for_no_more():
+    pipeline = Pipeline(piece=64)
+
+    pipeline.limit(10)
+
+    assert pipeline.depth == 10
 
 
 def test_it_knows_how_long_blocks_waited_lately():
