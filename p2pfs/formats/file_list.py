@@ -136,6 +136,7 @@ def write_files(files: Sequence[FileEntry]) -> tuple[tuple[FileEntry, ...], byte
         safe_path(raw, known)
         if file.length < 0:
             raise MetainfoError("the length of a file is not a number from 0 on")
+        attributes = file.attributes
         if file.padding:  # it has the path that BEP 47 gives it
             pads += 1
             raw = [b".pad", b"%d" % file.length]
@@ -143,7 +144,6 @@ def write_files(files: Sequence[FileEntry]) -> tuple[tuple[FileEntry, ...], byte
                 (".pad", f"{pads}-{file.length}"), file.length, padding=True, hidden=file.hidden
             )
         checked.append(file)
-        attributes = file.attributes
         attr = b"4:attr%d:%b" % (len(attributes), attributes) if attributes else b""
         path = b"".join([b"%d:%b" % (len(part), part) for part in raw])
         out.append(b"d%b6:lengthi%de4:pathl%bee" % (attr, file.length, path))

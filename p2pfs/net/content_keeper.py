@@ -70,6 +70,7 @@ class ContentKeeper:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: set[asyncio.Future[Any]] = set()
+        self._stopped = False
         self._watch = ContentWatch(store, self._check, self._lost, self._found, self.rest)
         self.error: str | None = None
         """What is wrong with the disk or the content, while it is."""
@@ -85,7 +86,8 @@ class ContentKeeper:
             self._store.rest()
 
     async def stop(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more: what is complete from now on gets its name at the next start."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -106,7 +108,8 @@ class ContentKeeper:
 
     def completed(self) -> None:
         """Every wanted piece is there."""
-        self._begin(self._finish(), "finish")
+        if not self._stopped:
+            self._begin(self._finish(), "finish")
 
     def served(self, number: int) -> None:
         """Content file `number` is being sent from."""

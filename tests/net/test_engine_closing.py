@@ -172,3 +172,16 @@ async def test_closing_in_the_middle_of_everything_leaves_nothing(
         )
         async with asyncio.timeout(5):
             await leecher.close()
+
+
+async def test_what_becomes_complete_while_it_is_being_closed_begins_nothing_more(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    sample = make_sample(tmp_path / "shared", 100_000)
+    seeder, _ = await swarm.seed(sample)
+    _, torrent = await swarm.download(sample, seeder)
+
+    await torrent._content.stop()
+    torrent._content.completed()  # as the exchange does, which waits for its last pieces
+
+    assert not torrent._content._tasks
