@@ -45,6 +45,7 @@ MAX_RUN_LENGTH: Final = 16 * BLOCK_LENGTH
 """The longest request that p2pfs peers agree on among each other, in bytes."""
 
 _RUN_LENGTH: Final = b"pf_run"
+_LONGEST_RUN: Final = 1024 * BLOCK_LENGTH  # who answers more than we ask for is asked for that
 _MAX_CLIENT: Final = 64
 _MAX_MESSAGES: Final = 64
 _MAX_NAME: Final = 64
@@ -123,9 +124,12 @@ def parse(payload: bytes, before: ExtendedHandshake = _NOTHING) -> ExtendedHands
         else before.client,
         port=_number(root.get(b"p"), 1, 65535, before.port),
         reqq=_number(root.get(b"reqq"), 1, 1_000_000, before.reqq),
-        run_length=_number(root.get(_RUN_LENGTH), BLOCK_LENGTH, MAX_RUN_LENGTH, before.run_length)
-        // BLOCK_LENGTH
-        * BLOCK_LENGTH,
+        run_length=min(
+            MAX_RUN_LENGTH,
+            _number(root.get(_RUN_LENGTH), BLOCK_LENGTH, _LONGEST_RUN, before.run_length)
+            // BLOCK_LENGTH
+            * BLOCK_LENGTH,
+        ),
         messages=_merged(before.messages, root.get(b"m")),
         your_ip=your_ip
         if isinstance(your_ip, bytes) and len(your_ip) in (4, 16)

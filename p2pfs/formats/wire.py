@@ -47,6 +47,7 @@ __all__ = [
     "encode_have",
     "encode_rejects",
     "encode_requests",
+    "is_other_protocol",
     "may_be_handshake",
 ]
 
@@ -138,6 +139,15 @@ def encode_handshake(handshake: Handshake) -> bytes:
 def may_be_handshake(data: bytes) -> bool:
     """Whether `data` is how a handshake begins, as far as it goes."""
     return PROTOCOL.startswith(data[: len(PROTOCOL)])
+
+
+_OTHER_PROTOCOLS: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"\x16\x03\x01", b"\x16\x03\x03")
+"""How HTTP and TLS begin, which people point at a wrong port."""
+
+
+def is_other_protocol(data: bytes) -> bool:
+    """Whether `data` begins like a protocol that has nothing to do with this one."""
+    return data.startswith(_OTHER_PROTOCOLS)
 
 
 def decode_handshake(data: bytes | bytearray | memoryview) -> Handshake | None:

@@ -1,7 +1,8 @@
 """One peer connection: the handshake, then a session's bytes to and from its stream.
 
-Invariant: nothing is sent to an incoming connection before it has named an info hash that
-we share; after the handshake every byte goes to the exchange of that torrent.
+Invariant: nothing of ours is sent to an incoming connection before it has named an info hash
+that we share (but our key, to one that begins encrypted); after the handshake every byte goes
+to the exchange of that torrent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pfs.errors import NetworkError, P2pfsError, WireError
 from p2pfs.formats import wire
-from p2pfs.formats.obfuscation import DisguisedGreeting, Rc4
+from p2pfs.formats.obfuscation import Cipher, DisguisedGreeting
 from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.net.enciphered_stream import EncipheredStream
 from p2pfs.net.gathering import CAN_READ
@@ -117,7 +118,7 @@ class Connection:
         """Why we close it, once we do."""
         self._greeting = bytearray()
         self._disguised: DisguisedGreeting | None = None
-        self._heard: Rc4 | None = None
+        self._heard: Cipher | None = None
         """Deciphers what comes, for a peer that insists on that."""
         self._timer: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
@@ -242,6 +243,7 @@ class Connection:
             self._timer.cancel()
         self.peer = exchange.join(self, handshake)
         self.owner.connection_joined(self)
+        self._disguised = None
         rest = bytes(self._greeting[wire.HANDSHAKE_LENGTH :])
         self._greeting.clear()
         if rest:
@@ -251,8 +253,11 @@ class Connection:
         """Whether what the caller says can be read: from its first byte on, or by now."""
         disguised = self._disguised
         if disguised is None:
-            if wire.may_be_handshake(bytes(self._greeting[:20]) + bytes(data[:20])):
+            start = bytes(self._greeting[:20]) + bytes(data[:20])
+            if wire.may_be_handshake(start):
                 return True
+            if wire.is_other_protocol(start):
+                raise WireError("not a BitTorrent handshake")
             disguised = self._disguised = DisguisedGreeting(
                 secrets.randbits(160), self.owner.find_disguised, rc4=CAN_READ
             )
@@ -268,6 +273,7 @@ class Connection:
         return disguised.understood
 
     def drained(self) -> None:
+        self.stream.flush()
         if self.exchange is not None:
             self.exchange.push_soon()
 

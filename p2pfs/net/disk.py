@@ -49,21 +49,26 @@ class Disk:
         """Have `call` made by a worker, and `then` told of it in a later step of the loop.
 
         `weight` is the bytes of memory it holds on to. Raises `StorageError` once the pool is
-        closed.
+        closed, and when no thread can be started.
         """
         if self._closed:
             raise StorageError("the client is closed")
+
+        def done(result: T | None, error: BaseException | None) -> None:
+            try:
+                self._done(weight)
+            finally:
+                then(result, error)
+
+        try:
+            self._threads.post(done, call, *args)
+        except RuntimeError as error:
+            raise StorageError(f"no thread can be started for the disk: {error}") from error
         self._waiting += weight
         if not self.busy and self._waiting > HIGH_WATER:
             self.busy = True
             self._calm.clear()
             self._on_pressure(True)
-
-        def done(result: T | None, error: BaseException | None) -> None:
-            self._done(weight)
-            then(result, error)
-
-        self._threads.post(done, call, *args)
 
     def run(self, weight: int, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """The same, to be awaited."""

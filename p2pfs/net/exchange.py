@@ -27,7 +27,7 @@ from p2pfs.formats.extension import (
 )
 from p2pfs.formats.peer_id import client_name
 from p2pfs.formats.wire import Handshake
-from p2pfs.geometry import PeerId
+from p2pfs.geometry import BLOCK_LENGTH, PeerId
 from p2pfs.net.disk import Disk
 from p2pfs.net.limits import UpLimit
 from p2pfs.net.piece_writer import PieceWriter
@@ -192,7 +192,7 @@ class Exchange:
             now,
             outgoing=connection.outgoing,
             fast_set=allowed_fast_set(your_ip, self.info_hash, self._geometry.piece_count),
-            piece=self._geometry.block_count(0),
+            piece=min(self._geometry.piece_length, self._geometry.total_length) // BLOCK_LENGTH,
         )
         self.connections[peer] = connection
         self.transfer.join(peer, replace(self._introduction, your_ip=your_ip))

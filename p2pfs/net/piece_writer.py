@@ -145,13 +145,15 @@ class PieceWriter:
             self._failed(error)
             return
         self._assembler.release(buffer)
-        if error is not None:
-            raise error
-        assert outcome is not None
-        right, found = outcome
-        self._owner.piece_checked(piece, right, found)
-        if again:
-            self._try_again()
+        try:
+            if outcome is None:
+                self._owner.piece_lost(piece)
+                raise error or AssertionError("neither a result nor an error")
+            right, found = outcome
+            self._owner.piece_checked(piece, right, found)
+        finally:
+            if again:
+                self._try_again()
 
     async def _verify_spilled(self, piece: int, digests: bool) -> None:
         writes = self._spilled.pop(piece)

@@ -28,7 +28,7 @@ Then = Callable[[T | None, BaseException | None], None]
 
 
 class Threads:
-    """`count` threads called `name`, which start with the first call."""
+    """At most `count` threads called `name`, which start with the first call."""
 
     def __init__(self, count: int, name: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -37,30 +37,40 @@ class Threads:
         self._outcomes: deque[tuple[Then[Any], Any, BaseException | None]] = deque()
         self._told = False
         """Whether the loop knows that there are outcomes."""
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{name}_{number}", daemon=True)
-            for number in range(count)
-        ]
-        self._started = False
+        self._names = [f"{name}_{number}" for number in range(count)]
+        """Those of threads that are still to be started."""
+        self._threads: list[threading.Thread] = []
 
     def post(self, then: Then[T], call: Callable[..., T], *args: Any) -> None:
-        """Have `call` made by a thread, and `then` told of it on the loop."""
-        if not self._started:
-            self._started = True
-            for thread in self._threads:
-                thread.start()
+        """Have `call` made by a thread, and `then` told of it on the loop.
+
+        Raises `RuntimeError` when the system lets not a single thread be started.
+        """
+        if self._names:
+            self._start()
         self._jobs.put((then, call, args))
+
+    def _start(self) -> None:
+        """Start what is missing; what cannot be started now is tried again at the next call."""
+        while self._names:
+            thread = threading.Thread(target=self._work, name=self._names[-1], daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                if not self._threads:
+                    raise
+                return
+            self._threads.append(thread)
+            self._names.pop()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             then, call, args = job
             try:
-                outcome = then, call(*args), None
+                self._outcomes.append((then, call(*args), None))
             except BaseException as error:
                 self._outcomes.append((then, None, error))
-            else:
-                self._outcomes.append(outcome)
-            del job, then, call, args
+            del job, then, call, args  # or they would live until the next call
             if not self._told:  # else it takes this one along: it looks after it unset that
                 self._told = True
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
@@ -77,9 +87,8 @@ class Threads:
 
     def shutdown(self, wait: bool = True) -> None:
         """The threads end after the calls at hand; `wait` until they have."""
-        if self._started:
-            for _ in self._threads:
-                self._jobs.put(None)
-            if wait:
-                for thread in self._threads:
-                    thread.join()
+        for _ in self._threads:
+            self._jobs.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()

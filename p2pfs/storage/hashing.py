@@ -19,7 +19,7 @@ from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.storage.files import Files, NoSuchFile, OpenFile
 from p2pfs.storage.handles import ReadPool
-from p2pfs.storage.layout import Layout
+from p2pfs.storage.layout import FileSlice, Layout
 
 __all__ = [
     "Progress",
@@ -42,8 +42,9 @@ _SMALLEST_JOB = 4 * 1024 * 1024
 _JOBS_EACH = 8
 """Jobs of each thread at least, where they are not smaller than the smallest: the threads then
 end within an eighth of each other."""
+_MOST_OPEN = 256
+"""Files that all threads together have open, unless single pieces have more."""
 _AHEAD = 16 * 1024 * 1024
-_REPORT_SECONDS = 0.1
 
 
 def verify_piece(data: Buffer, digest: bytes) -> bool:
@@ -73,29 +74,44 @@ class _Job:
     """Consecutive pieces hashed by one thread in one go."""
 
     pieces: range
-    size: int
-    touched: list[int]
+    spans: list[FileSlice]
+
+    @property
+    def size(self) -> int:
+        return sum(span.length for span in self.spans)
+
+    @property
+    def touched(self) -> list[int]:
+        """The files it reads, in order."""
+        return [span.file_index for span in self.spans]
 
 
-def _jobs(layout: Layout, indices: Iterable[int], enough: int) -> Iterator[_Job]:
-    """`indices` cut into jobs of about `enough` bytes."""
+def _jobs(layout: Layout, indices: Iterable[int], enough: int, most_files: int) -> Iterator[_Job]:
+    """`indices` cut into jobs of about `enough` bytes, in `most_files` at most if that can be."""
     geometry = layout.geometry
     first = after = size = 0
     for index in indices:
         if size and (size >= enough or index != after):
-            yield _job(layout, first, after, size)
+            yield from _split(layout, range(first, after), size, most_files)
             size = 0
         if not size:
             first = index
         after = index + 1
         size += geometry.piece_size(index)
     if size:
-        yield _job(layout, first, after, size)
+        yield from _split(layout, range(first, after), size, most_files)
 
 
-def _job(layout: Layout, first: int, after: int, size: int) -> _Job:
-    spans = layout.spans(first, 0, size)
-    return _Job(range(first, after), size, [span.file_index for span in spans])
+def _split(layout: Layout, pieces: range, size: int, most_files: int) -> Iterator[_Job]:
+    """The job of `pieces`, of `size` bytes; several when it touches too many files."""
+    spans = layout.spans(pieces.start, 0, size)
+    if len(spans) > most_files and len(pieces) > 1:
+        middle = len(pieces) // 2
+        first = middle * layout.geometry.piece_length
+        yield from _split(layout, pieces[:middle], first, most_files)
+        yield from _split(layout, pieces[middle:], size - first, most_files)
+    else:
+        yield _Job(pieces, spans)
 
 
 def default_threads() -> int:
@@ -119,12 +135,14 @@ class _Hasher:
         pool: ReadPool,
         done: Callable[[int, bytes | None], None],
         turn: threading.Lock,
+        stop: threading.Event,
     ) -> None:
         self._files = files
         self._layout = layout
         self._pool = pool
         self._done = done
         self._turn = turn
+        self._stop = stop
         self._buffer = memoryview(bytearray(_CHUNK))
 
     def run(self, job: _Job, strict: bool) -> None:
@@ -137,9 +155,12 @@ class _Hasher:
             else:
                 with self._turn:
                     self._open(job, handles, strict)
-                    for handle in handles.values():
-                        self._files.advise(handle, 0, job.size)
+                    for number, offset, length in job.spans:
+                        if number in handles:
+                            self._files.advise(handles[number], offset, length)
             for index in job.pieces:
+                if self._stop.is_set():
+                    return
                 try:
                     digest = self._piece(index, handles)
                 except StorageError:
@@ -162,12 +183,12 @@ class _Hasher:
 
     def _ask_ahead(self, job: _Job, handles: dict[int, OpenFile]) -> None:
         """Have what is needed soon read from the disk, where one file goes on for long."""
-        for number, handle in handles.items():
-            start = job.pieces[0] * self._layout.geometry.piece_length
-            offset = start - self._layout.starts[number]
+        for number, offset, _ in job.spans:
+            if number not in handles:
+                continue
             first = offset if offset < job.size else offset + _AHEAD
             after = offset + _AHEAD + job.size
-            self._files.advise(handle, first, after - first)
+            self._files.advise(handles[number], first, after - first)
 
     def _piece(self, index: int, handles: dict[int, OpenFile]) -> bytes | None:
         size = self._layout.geometry.piece_size(index)
@@ -203,6 +224,13 @@ class _Hasher:
         return filled
 
 
+def _job_size(layout: Layout, indices: Sequence[int] | range, threads: int, most_files: int) -> int:
+    """Bytes of a job: several for each thread, and few enough for `most_files` of middling size."""
+    share = len(indices) * layout.geometry.piece_length // (threads * _JOBS_EACH)
+    middling = layout.geometry.total_length // max(1, len(layout.starts))
+    return min(_LARGEST_JOB, max(_SMALLEST_JOB, share), middling * max(1, most_files * 2 // 3))
+
+
 def hash_pieces(
     layout: Layout,
     opened: Callable[[int], OpenFile],
@@ -225,8 +253,8 @@ def hash_pieces(
     if indices is None:
         indices = range(layout.geometry.piece_count)
     threads = threads or default_threads()
-    share = len(indices) * layout.geometry.piece_length // (threads * _JOBS_EACH)
-    jobs = list(_jobs(layout, indices, min(_LARGEST_JOB, max(_SMALLEST_JOB, share))))
+    most_files = max(1, _MOST_OPEN // threads)
+    jobs = list(_jobs(layout, indices, _job_size(layout, indices, threads, most_files), most_files))
     users: dict[int, int] = {}
     for job in jobs:
         for number in job.touched:
@@ -239,7 +267,7 @@ def hash_pieces(
     turn, reading = threading.Lock(), threading.Lock()
 
     def work() -> None:
-        hasher = _Hasher(files, layout, pool, done, reading)
+        hasher = _Hasher(files, layout, pool, done, reading, stop)
         try:
             while not stop.is_set():
                 with turn:

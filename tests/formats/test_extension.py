@@ -109,6 +109,7 @@ def test_what_is_unknown_is_not_sent():
         (b"pf_run", 3 * BLOCK_LENGTH + 1, "run_length", 3 * BLOCK_LENGTH),
         (b"pf_run", 2**40, "run_length", BLOCK_LENGTH),
         (b"pf_run", MAX_RUN_LENGTH, "run_length", MAX_RUN_LENGTH),
+        (b"pf_run", 4 * MAX_RUN_LENGTH, "run_length", MAX_RUN_LENGTH),
     ],
 )
 def test_a_value_out_of_range_is_left_at_its_default(key, value, field, expected):
@@ -137,7 +138,7 @@ def test_any_bytes_raise_only_the_declared_error(payload):
         client=st.text(max_size=16),
         port=st.integers(0, 65535),
         reqq=st.integers(1, 1_000_000),
-        run_length=st.integers(1, 8).map(lambda blocks: blocks * BLOCK_LENGTH),
+        run_length=st.integers(1, 16).map(lambda blocks: blocks * BLOCK_LENGTH),
         messages=st.dictionaries(st.binary(min_size=1, max_size=8), st.integers(1, 255)),
         your_ip=st.sampled_from([b"", bytes(4), bytes(16)]),
         metadata_size=st.integers(0, 2**30),

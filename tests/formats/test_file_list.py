@@ -113,7 +113,7 @@ def test_files_that_are_written_are_read_as_they_were_and_refused_alike(files):
         [FileEntry(("a",), 1), FileEntry(("a",), 2)],
         [FileEntry(("a",), 1), FileEntry(("a", "b"), 2)],
         [FileEntry((".pad", "1-5"), 5, padding=True)],
-        [FileEntry(("a",), 0)] * (MAX_FILES + 1),
+        [FileEntry((str(number),), 0) for number in range(MAX_FILES + 1)],
     ],
     ids=["none", "no path", "out", "no text", "less", "twice", "folder too", "padding", "many"],
 )

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfs.errors import WireError
+from p2pfs.formats import obfuscation
 from p2pfs.formats.obfuscation import (
     DisguisedGreeting,
     Rc4,
@@ -57,6 +58,14 @@ def test_the_cipher_gives_the_known_stream_after_what_is_discarded(key: str, str
     found = Rc4(bytes.fromhex(key)).apply(bytes(16)).hex()
 
     assert found == stream
+
+
+def test_the_quicker_cipher_goes_on_where_the_other_is() -> None:
+    plain, quick = Rc4(b"one key"[:5]), Rc4(b"one key"[:5])
+    for cipher in (plain, quick):
+        cipher.apply(b"some bytes of a greeting")
+
+    assert quick.quicker().apply(WORDS * 9) == plain.apply(WORDS * 9)
 
 
 def test_both_ends_find_the_same_secret() -> None:
@@ -124,11 +133,25 @@ def test_who_offers_both_goes_on_in_the_clear() -> None:
     assert greeting.ciphers is None
 
 
-def refused(caller: Caller, *, rc4: bool = True, **asked: int) -> str:
+def test_without_openssl_s_rc4_all_goes_on_in_the_clear_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(obfuscation, "has_quick_rc4", lambda: False)
+    caller = Caller(INFO_HASH, offered=RC4 | IN_THE_CLEAR)
+    greeting = DisguisedGreeting(OURS, find)
+
+    answer = greeting.receive(caller.asks(greeting.receive(caller.hello())))
+
+    assert caller.hears(answer) == CHOSEN
+    assert "no way to go on" in refused(Caller(INFO_HASH, offered=RC4))
+
+
+def refused(caller: Caller, *, rc4: bool = True, length: int | None = None, more: int = 0) -> str:
     greeting = DisguisedGreeting(OURS, find, rc4=rc4)
     their_key = greeting.receive(caller.hello())
     with pytest.raises(WireError) as error:
-        greeting.receive(caller.asks(their_key, WORDS, **asked) + bytes(2000))
+        greeting.receive(caller.asks(their_key, WORDS, length=length) + bytes(more))
+    assert not greeting.understood
     return str(error.value)
 
 
@@ -151,7 +174,7 @@ def test_who_offers_nothing_that_is_known_is_refused(offered: int, rc4: bool) ->
     ids=["no verification", "much padding", "much padding at first"],
 )
 def test_what_the_protocol_does_not_allow_is_refused(caller: Caller) -> None:
-    assert "handshake" in refused(caller)
+    assert "handshake" in refused(caller, more=600)
 
 
 def test_long_first_words_are_refused_before_they_come() -> None:

@@ -67,13 +67,11 @@ async def test_an_unknown_info_hash_is_closed_without_a_byte(swarm: Swarm, sampl
 @pytest.mark.parametrize(
     "greeting",
     [
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x13BitTorrent protocoX",
         b"\x14",
         bytes(68),
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
     ],
-    ids=["http", "near", "length", "zeros", "tls"],
+    ids=["near", "length", "zeros"],
 )
 async def test_what_is_no_handshake_is_not_answered_and_closed_in_time(
     swarm: Swarm, sample: Sample, greeting: bytes, monkeypatch: pytest.MonkeyPatch
@@ -89,7 +87,16 @@ async def test_what_is_no_handshake_is_not_answered_and_closed_in_time(
 
 
 @both_loops
-@pytest.mark.parametrize("greeting", [bytes(96), b"\xff" * 3000], ids=["zeros", "ones"])
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        bytes(96),
+        b"\xff" * 3000,
+        b"GET /announce HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+    ],
+    ids=["zeros", "ones", "http", "tls"],
+)
 async def test_what_cannot_become_a_handshake_is_closed_at_once_without_a_byte(
     swarm: Swarm, sample: Sample, greeting: bytes
 ) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import weakref
 
 import pytest
 
 from p2pfs.net.threads import Threads
 from p2pfs.net.workers import end
+from tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.loops("uvloop", "asyncio"),
@@ -114,3 +116,38 @@ async def test_the_end_waits_for_the_calls_at_hand() -> None:
 
 async def test_threads_that_were_never_used_end_as_well() -> None:
     await end(Threads(2, "test"))
+
+
+async def test_what_was_done_is_not_held_on_to() -> None:
+    class Large:
+        pass
+
+    threads, told = Threads(1, "test"), Told(1)
+    held = Large()
+    seen = weakref.ref(held)
+
+    threads.post(told, lambda given: given, held)
+    await told.all()
+    del held
+    told.outcomes.clear()
+    await until(lambda: seen() is None)  # the thread may not have come to its next wait yet
+    await end(threads)
+
+
+async def test_a_thread_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, told = Threads(2, "test"), Told(1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            threads.post(told, int, 1)
+    threads.post(told, int, 2)
+    await told.all()
+    await end(threads)
+
+    assert told.outcomes == [(2, None)]

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from p2pfs.errors import StorageError
+from p2pfs.formats.file_list import FileEntry
 from p2pfs.geometry import Geometry
 from p2pfs.storage.files import Files
 from p2pfs.storage.hashing import (
@@ -222,3 +223,53 @@ def test_nothing_to_hash_is_done_at_once():
     layout = Layout([0], Geometry(0, 16384))
     right = recheck(layout, b"", lambda number: pytest.fail("opened"), files=Files())
     assert right.complete
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_not_many_more_files_are_open_at_once_than_any_system_allows(tmp_path, threads):
+    entries = [FileEntry((f"{number:04}",), 1000) for number in range(1500)]
+    for entry in entries:
+        (tmp_path / entry.path[0]).write_bytes(bytes(1000))
+    layout = Layout.of(entries, Geometry(1500 * 1000, 16 * 1024))
+    files, lock = Files(), threading.Lock()
+    opened_now, most = 0, 0
+
+    def opened(number):
+        nonlocal opened_now, most
+        with lock:
+            opened_now += 1
+            most = max(most, opened_now)
+        return files.open_read(root, entries[number].path)
+
+    def closing(number, handle):
+        nonlocal opened_now
+        with lock:
+            opened_now -= 1
+
+    with files.rooted(tmp_path) as root:
+        hash_pieces(layout, opened, lambda *_: None, files=files, threads=threads, closing=closing)
+
+    assert opened_now == 0
+    assert most <= 256 + 2 * threads
+
+
+def test_padding_that_fills_whole_jobs_is_hashed(tmp_path):
+    length = 1 << 22
+    entries = [
+        FileEntry(("a",), length),
+        FileEntry((".pad", "1-x"), 4 * length, padding=True),
+        FileEntry(("b",), length),
+    ]
+    for name in "ab":
+        (tmp_path / name).write_bytes(bytes(length))
+    layout = Layout.of(entries, Geometry(6 * length, length))
+    files = Files()
+
+    def opened(number):
+        if number == layout.zeros:
+            return files.open_zeros(root, length)
+        return files.open_read(root, entries[number].path)
+
+    digests = hashlib.sha1(bytes(length)).digest() * 6
+    with files.rooted(tmp_path) as root:
+        assert recheck(layout, digests, opened, files=files, threads=2).count == 6
