@@ -3,7 +3,8 @@
 Invariant: a piece's bytes are in one place at a time: a buffer being filled, a buffer at a
 worker thread, or the disk; its owner hears of it only after the worker is done. A piece
 that could not be written keeps its buffer and is tried again, so that nothing is fetched
-twice for want of space.
+twice for want of space; of what went to the disk in blocks, one block is kept, and nothing is
+fetched before that one can be written.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class PieceWriter:
         self._filling: set[int] = set()
         self._spilled: dict[int, list[asyncio.Future[None]]] = {}
         self._unwritten: dict[int, memoryview] = {}
+        self._probe: tuple[int, int, bytes] | None = None
+        """A block (piece, begin, content) that could not be written: once it can be, others can."""
         self._jobs: set[asyncio.Task[None]] = set()
         self._at_disk: set[asyncio.Future[Any]] = set()
         self._checking = 0
@@ -83,7 +86,15 @@ class PieceWriter:
                 return
             writes = self._spilled[piece] = []
         copy = bytes(data)
-        writes.append(self.on_disk(len(copy), self._store.write_block, piece, begin, copy))
+        write = self.on_disk(len(copy), self._store.write_block, piece, begin, copy)
+        write.add_done_callback(partial(self._block_written, piece, begin, copy))
+        writes.append(write)
+
+    def _block_written(
+        self, piece: int, begin: int, data: bytes, write: asyncio.Future[None]
+    ) -> None:
+        if self._probe is None and not write.cancelled() and write.exception() is not None:
+            self._probe = piece, begin, data
 
     def verify(self, piece: int, *, digests: bool) -> None:
         """Every block of `piece` was kept: check and write it. Its outcome is told later."""
@@ -182,8 +193,19 @@ class PieceWriter:
             piece, buffer = next(iter(self._unwritten.items()))
             del self._unwritten[piece]
             self._check_buffer(piece, buffer, digests=True, again=True)
+        elif self._probe is not None:
+            self._start(self._write_probe(*self._probe))
         else:
             self._owner.writing_works()
+
+    async def _write_probe(self, piece: int, begin: int, data: bytes) -> None:
+        try:
+            await self.on_disk(len(data), self._store.write_block, piece, begin, data)
+        except StorageError as error:
+            self._failed(error)
+            return
+        self._probe = None
+        self._try_again()
 
     async def close(self) -> None:
         """Wait for the pieces at the disk, and let go of all others."""

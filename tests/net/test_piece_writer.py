@@ -112,15 +112,22 @@ async def test_a_piece_beyond_the_memory_that_cannot_be_written_is_lost(
     writer, told, store = writing
     writer._assembler.budget = 0
     writer._assembler.begin("other", 1)
+    write_block, room = store.write_block, False
 
-    def failing(*_: object) -> None:
-        raise StorageError("no room", disk_full=True)
+    def failing(piece: int, begin: int, data: bytes) -> None:
+        if not room:
+            raise StorageError("no room", disk_full=True)
+        write_block(piece, begin, data)
 
     monkeypatch.setattr(store, "write_block", failing)
     keep(writer, sample, 1)
     writer.verify(1, digests=False)
+    await until(lambda: told.failures > 3)  # it is tried now and then
+    works_without_room = told.works
+    room = True
     await until(lambda: told.works)
 
+    assert works_without_room == 0
     assert told.lost == [1]
     assert told.checked == []
 
