@@ -28,7 +28,7 @@ KEEPS_TURN_FOR: Final = 2.0
 
 Of 8 that are served in turn each is then served before 20 s are over, when libtorrent takes its
 requests back, unless runs of 256 KiB, as our own fast peers ask for, leave more slowly than
-100 kB/s.
+about 100 kB/s.
 """
 
 

@@ -201,7 +201,8 @@ def run(
             processes.append(_Process(end, "load", content, output / str(number)))
         soon = time.monotonic() + 120
         ports = [one.hear("port", soon)["port"] for one in processes]
-        os.sync()  # nothing of earlier runs is being written meanwhile
+        if hasattr(os, "sync"):
+            os.sync()  # nothing of earlier runs is being written meanwhile
         if cold:
             forget_cached(content.path)
         first = len(seeders)

@@ -4,8 +4,8 @@ Such a machine may give memory that lies free back to its host, in blocks of 2 M
 seconds after it was freed. A page that has to be fetched from there again takes several times as
 long as one at hand, and a transfer needs one for each 4 KiB that it writes: the same transfer was
 seen to take 1.2 s and 3.7 s. So memory is touched once and given back but for a page in each 2 MiB:
-what lies between is free for whoever asks, and in blocks too small to be taken away. On a machine
-of metal this changes nothing.
+what lies between is free for whoever asks, and in blocks too small to be taken away (and for huge
+pages, which neither side asks for).
 
 Invariant: what is held on to (a 512th of it) is in a process of its own, which ends with `kept`.
 """
@@ -53,7 +53,8 @@ def kept(size: int) -> Iterator[None]:
     )
     try:
         assert holder.stdout is not None
-        holder.stdout.readline()
+        if not holder.stdout.readline():
+            print("memory could not be kept: figures may depend on what ran before", flush=True)
         yield
     finally:
         holder.communicate()
