@@ -18,6 +18,7 @@ import os
 import socket
 from typing import Final, Protocol
 
+from p2pfs.buffers import page_aligned
 from p2pfs.errors import NetworkError, StorageError
 from p2pfs.net.gathering import FILE_ERRORS, GATHERED, SHORT, gather, short_read
 from p2pfs.net.stream_queue import LOW_WATER, FileRange, FileSource, StreamHandler, StreamQueue
@@ -82,7 +83,7 @@ def _shared_buffers(loop: asyncio.AbstractEventLoop) -> tuple[memoryview, memory
     buffers = _buffers.get(id(loop))
     if buffers is None:
         _buffers.clear()  # a loop that ended leaves its buffers behind
-        buffers = memoryview(bytearray(RECEIVE_BUFFER)), memoryview(bytearray(GATHERED))
+        buffers = page_aligned(RECEIVE_BUFFER), page_aligned(GATHERED)
         _buffers[id(loop)] = buffers
     return buffers
 

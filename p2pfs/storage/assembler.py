@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from p2pfs.buffers import page_aligned
 from p2pfs.errors import GeometryError
 
 __all__ = ["Assembler"]
@@ -31,7 +32,7 @@ class Assembler:
         self.budget = budget_bytes
         self.used = 0
         self._pieces: dict[Hashable, memoryview] = {}
-        self._idle: dict[int, list[bytearray]] = {}
+        self._idle: dict[int, list[memoryview]] = {}
         self._idle_bytes = 0
 
     def __contains__(self, key: object) -> bool:
@@ -53,9 +54,9 @@ class Assembler:
             self._idle_bytes -= size
         else:
             self._shrink(self.budget - self.used - size)
-            buffer = bytearray(size)
+            buffer = page_aligned(size)
         self.used += size
-        self._pieces[key] = memoryview(buffer)
+        self._pieces[key] = buffer
         return True
 
     def _shrink(self, limit: int) -> None:
@@ -97,12 +98,10 @@ class Assembler:
 
     def release(self, buffer: memoryview) -> None:
         """Give back what `take` handed out, once; its bytes will be overwritten."""
-        owner = buffer.obj
-        assert isinstance(owner, bytearray)
-        size = len(owner)
+        size = len(buffer)
         self.used -= size
         if self.used + self._idle_bytes + size <= self.budget:
-            self._idle.setdefault(size, []).append(owner)
+            self._idle.setdefault(size, []).append(buffer)
             self._idle_bytes += size
 
     def drop(self, key: Hashable) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 
+from p2pfs.buffers import page_aligned
 from p2pfs.errors import StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH
@@ -143,7 +144,7 @@ class _Hasher:
         self._done = done
         self._turn = turn
         self._stop = stop
-        self._buffer = memoryview(bytearray(_CHUNK))
+        self._buffer = page_aligned(_CHUNK)
 
     def run(self, job: _Job, strict: bool) -> None:
         """Hash a job's pieces; see `hash_pieces` for `strict`."""

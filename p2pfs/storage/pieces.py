@@ -13,6 +13,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from p2pfs.buffers import page_aligned
 from p2pfs.errors import StorageError
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.formats.metainfo import Metainfo
@@ -318,7 +319,7 @@ class PieceStore:
             self._pool.release(number)
 
     def _chunks(self, spans: Iterable[FileSlice]) -> Iterator[memoryview]:
-        buffer = memoryview(bytearray(_CHUNK))
+        buffer = page_aligned(_CHUNK)
         for number, offset, length in spans:
             for start in range(0, length, _CHUNK):
                 view = buffer[: min(length - start, _CHUNK)]
