@@ -80,6 +80,8 @@ def _check_installed() -> None:
 def _compare(
     bench: Bench, keys: Sequence[str], content: Path, exponent: int, size: int
 ) -> list[Result]:
+    if hasattr(os, "sync"):
+        os.sync()  # or the content would be written while it is hashed
     first = {name: _seconds(bench, name, content, exponent) for name in MAKERS}  # warm after that
     _same(bench, content)
     rates: dict[str, list[float]] = {name: [] for name in MAKERS}
