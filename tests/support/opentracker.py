@@ -7,6 +7,8 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
 
 from p2pfs.geometry import TorrentId
 
@@ -32,7 +34,7 @@ class OpenTracker:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            if self._listens():
+            if self._listens() and all(self._serves(one) for one in served):
                 return
             self.close()
         raise OSError("opentracker does not start here")
@@ -47,6 +49,16 @@ class OpenTracker:
                 time.sleep(0.01)
             else:
                 return True
+        return False
+
+    def _serves(self, torrent: TorrentId) -> bool:
+        """It listens before it has read its list: somebody who never came leaves, to find out."""
+        query = f"info_hash={quote(torrent.v1)}&peer_id={'-' * 20}&port=1&event=stopped"
+        for _ in range(500):
+            with urlopen(f"{self.url('http')}?{query}&left=0&uploaded=0&downloaded=0") as reply:
+                if b"not authorized" not in reply.read():
+                    return True
+            time.sleep(0.01)
         return False
 
     def close(self) -> None:
