@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -69,6 +71,13 @@ class Room:
     def confirmed(self) -> list[str]:
         return [node["id"] for node in self.asked("/nodes")["nodes"] if not node["unconfirmed"]]
 
+    def saved_leases(self) -> int:
+        """Of how many nodes the index would know after it was killed now."""
+        for path in self.lab.folder.rglob("catalogue.sqlite"):
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                return int(database.execute("SELECT count(*) FROM leases").fetchone()[0])
+        return 0
+
     def get(self, name: str, *more: str) -> Running:
         return self.lab.p2pfs("get", name, "-o", "here", "--json", *more)
 
@@ -86,6 +95,7 @@ def test_a_download_goes_on_without_the_index_and_nobody_registers_by_hand(room:
     data = room.lab.random_bytes(SIZE)
     index = room.index()
     nodes = [room.node(number, "--up-limit", "1M", film=data) for number in (1, 2)]
+    until(lambda: room.saved_leases() == 2, lambda: str(room.saved_leases()))
     download = room.get("film", "--keep-seeding")
     half_done(download)
 
