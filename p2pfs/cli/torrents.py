@@ -5,6 +5,7 @@ Invariant: these commands never go to the network and never write content.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -107,6 +108,7 @@ def make_torrent(
     from p2pfs.storage.creating import hash_tree
 
     start_logging(verbose, log_file)
+    gc.set_threshold(100_000)  # thousands of files are many objects, and no garbage
     with _final_object(as_json):
         length = _piece_length(piece_length)
         for url in tracker or ():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from p2pfs.errors import MetainfoError
 from p2pfs.formats.bencode import Value
@@ -16,6 +17,7 @@ from p2pfs.formats.paths import SafeNames, disk_paths, safe_path
 __all__ = [
     "MAX_FILES",
     "FileEntry",
+    "FileList",
     "count_links",
     "encoded",
     "read_attributes",
@@ -45,6 +47,8 @@ class FileEntry:
     @property
     def attributes(self) -> bytes:
         """The value of `attr` (BEP 47); empty when there is nothing to say."""
+        if not (self.hidden or self.padding or self.executable):
+            return b""
         told = ((b"h", self.hidden), (b"p", self.padding), (b"x", self.executable))
         return b"".join(letter for letter, is_so in told if is_so)
 
@@ -119,12 +123,25 @@ def read_files(listed: Value) -> tuple[FileEntry, ...]:
     return _told_apart(files)
 
 
-def write_files(files: Sequence[FileEntry]) -> tuple[tuple[FileEntry, ...], bytes]:
-    """Files of ours as `read_files` would have them, and the encoded list that it would read.
+class FileList(tuple[FileEntry, ...]):
+    """Files as `read_files` has them; `encoded` is the list that it would read."""
+
+    encoded: bytes
+
+    def __new__(cls, files: Iterable[FileEntry], encoded: bytes) -> Self:
+        made = super().__new__(cls, files)
+        made.encoded = encoded
+        return made
+
+
+def write_files(files: Sequence[FileEntry]) -> FileList:
+    """Files of ours, checked and encoded; at once what is a `FileList` already.
 
     Raises `MetainfoError` for what it would not take. Written here and not by the encoder of any
     value: for thousands of files that, and reading it again, took half of what hashing them did.
     """
+    if isinstance(files, FileList):
+        return files
     if not files:
         raise MetainfoError("the list of files is empty")
     _check_count(files)
@@ -148,7 +165,7 @@ def write_files(files: Sequence[FileEntry]) -> tuple[tuple[FileEntry, ...], byte
         path = b"".join([b"%d:%b" % (len(part), part) for part in raw])
         out.append(b"d%b6:lengthi%de4:pathl%bee" % (attr, file.length, path))
     out.append(b"e")
-    return _told_apart(checked), b"".join(out)
+    return FileList(_told_apart(checked), b"".join(out))
 
 
 def _check_count(files: Sequence[object]) -> None:

@@ -17,6 +17,7 @@ from p2pfs.formats import bencode
 from p2pfs.formats.bencode import Encodable, Value
 from p2pfs.formats.file_list import (
     FileEntry,
+    FileList,
     count_links,
     encoded,
     read_attributes,
@@ -29,6 +30,7 @@ from p2pfs.formats.torrent_urls import read_tiers, read_urls
 from p2pfs.geometry import Geometry, TorrentId
 
 __all__ = [
+    "SHA1_LENGTH",
     "FileEntry",
     "Metainfo",
     "build",
@@ -198,11 +200,11 @@ def build(
     }
     if private:
         info[b"private"] = 1
-    listed: tuple[FileEntry, ...] | None = None
+    listed: FileList | None = None
     if multi_file:
-        listed, encoded_files = write_files(files)
+        listed = write_files(files)
         # `files` is the first of the keys
-        info_bytes = b"d5:files" + encoded_files + bencode.encode(info)[1:]
+        info_bytes = b"d5:files" + listed.encoded + bencode.encode(info)[1:]
     else:
         if len(files) != 1 or files[0].path != (name,):
             raise MetainfoError("a single-file torrent has one file, which bears its name")

@@ -121,9 +121,12 @@ def safe_path(components: Sequence[bytes], known: SafeNames | None = None) -> tu
         )
     names = SafeNames() if known is None else known
     path = tuple([names[component] for component in components])
-    size = sum(min(len(component), MAX_COMPONENT_BYTES) + 1 for component in components)
-    if size > MAX_PATH_BYTES:
-        raise MetainfoError(f"a path of {size} bytes is longer than the {MAX_PATH_BYTES} accepted")
+    if len(components) * (MAX_COMPONENT_BYTES + 1) > MAX_PATH_BYTES:
+        size = sum(min(len(component), MAX_COMPONENT_BYTES) + 1 for component in components)
+        if size > MAX_PATH_BYTES:
+            raise MetainfoError(
+                f"a path of {size} bytes is longer than the {MAX_PATH_BYTES} accepted"
+            )
     return path
 
 
@@ -148,6 +151,8 @@ def disk_name(component: str, *, portable: bool = PORTABLE) -> str:
 
 def shorten(name: str, limit: int = MAX_COMPONENT_BYTES) -> str:
     """The name cut to `limit` bytes of UTF-8, keeping a short extension."""
+    if len(name) <= limit and name.isascii():
+        return name
     raw = name.encode()
     if len(raw) <= limit:
         return name

@@ -6,17 +6,23 @@ files are ordered by their path's UTF-8 bytes, component by component.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2pfs.errors import FormatError, StorageError
-from p2pfs.formats.metainfo import FileEntry, Metainfo, build, default_piece_length
+from p2pfs.formats.file_list import FileEntry, write_files
+from p2pfs.formats.metainfo import Metainfo, build, default_piece_length
 from p2pfs.formats.paths import HIDDEN_MARK, safe_component
 from p2pfs.geometry import Geometry
-from p2pfs.storage.files import Files, FileStat, OpenFile, Parts, Root
-from p2pfs.storage.hashing import Progress, hash_pieces
+from p2pfs.storage.digesting import Digesting
+from p2pfs.storage.files import Files, Listed, OpenFile, Parts, Root
+from p2pfs.storage.hashing import Progress
 from p2pfs.storage.layout import Layout
+
+_LISTED_IN_FULL = os.name != "nt"
+"""Whether listing a folder tells of a file what looking at it does, its time and number too."""
 
 __all__ = ["HashedTree", "hash_tree", "make_metainfo", "resolved"]
 
@@ -68,31 +74,21 @@ def hash_tree(
             if not found:
                 raise StorageError(f"there is no file to share in {path}")
         else:
-            _check_name(real.name, real)
-            standing = files.stat(root, (real.name,))
-            if standing is None or not standing.is_file:
-                raise StorageError(f"{path} is neither a regular file nor a folder")
-            found = [((real.name,), standing)]
+            found = [_single(files, root, real.name, path)]
         _check_name(real.name, real)
-        total = sum(entry.size for _, entry in found)
+        entries: Sequence[FileEntry] = [
+            FileEntry(parts, one.found.size, executable=modes and one.executable)
+            for parts, one in found
+        ]
+        total = sum(entry.length for entry in entries)
         length = default_piece_length(total) if piece_length is None else piece_length
-        entries = [FileEntry(parts, entry.size) for parts, entry in found]
         if pad and multi_file:
             entries = _padded(entries, Geometry(total, length).piece_length)
-        stats = dict(found)
-        executable: set[Parts] = set()
-        pieces = _hash(files, root, entries, stats, length, threads, progress, executable)
-        return HashedTree(
-            real.name,
-            tuple(
-                replace(entry, executable=True) if modes and entry.path in executable else entry
-                for entry in entries
-            ),
-            multi_file,
-            length,
-            pieces,
-            tuple(skipped),
+        digesting = _digesting(files, root, found, entries, length, threads, progress)
+        pieces, listed = digesting.run(
+            beside=lambda: write_files(entries) if multi_file else tuple(entries)
         )
+        return HashedTree(real.name, listed, multi_file, length, pieces, tuple(skipped))
 
 
 def make_metainfo(
@@ -165,34 +161,54 @@ def _parts_below(folder: Path, path: Path | None) -> Parts:
     return real.relative_to(folder).parts if real and folder in real.parents else ()
 
 
+def _single(files: Files, root: Root, name: str, path: Path) -> tuple[Parts, Listed]:
+    """The file that the user named `path`."""
+    _check_name(name, root.path)
+    standing = files.stat(root, (name,))
+    if standing is None or not standing.is_file:
+        raise StorageError(f"{path} is neither a regular file nor a folder")
+    return (name,), Listed(name, standing, files.may_execute(root, (name,)))
+
+
 def _tree(
     files: Files, root: Root, skipped: list[str], hidden: bool, leave_out: Parts
-) -> list[tuple[Parts, FileStat]]:
-    found: list[tuple[Parts, FileStat]] = []
-    waiting: list[Parts] = [()]
+) -> list[tuple[Parts, Listed]]:
+    """Each file, in order: a folder's come where its name does among those beside it."""
+    found: list[tuple[Parts, Listed]] = []
+    waiting: list[tuple[Parts, Iterator[Listed]]] = [((), _ordered(files, root, ()))]
     while waiting:
-        folder = waiting.pop()
-        for name, entry in files.list_folder(root, folder):
-            if name.startswith(".") and HIDDEN_MARK in name:
-                continue
+        folder, entries = waiting[-1]
+        for entry in entries:
+            name, stat, _ = entry
             parts = (*folder, name)
-            if parts == leave_out or (name.startswith(".") and not hidden):
+            if name.startswith("."):
+                if HIDDEN_MARK in name:
+                    continue
+                if not hidden:
+                    skipped.append("/".join(parts))
+                    continue
+            if parts == leave_out or not (stat.is_file or stat.is_folder):
                 skipped.append("/".join(parts))
                 continue
-            if entry.is_folder:
-                _check_name(name, root.path, parts)
-                waiting.append(parts)
-            elif entry.is_file:
-                _check_name(name, root.path, parts)
-                found.append((parts, entry))
-            else:
-                skipped.append("/".join(parts))
-    found.sort(key=lambda item: [part.encode() for part in item[0]])
+            _check_name(name, root.path, parts)
+            if stat.is_folder:
+                waiting.append((parts, _ordered(files, root, parts)))
+                break
+            found.append((parts, entry))
+        else:
+            waiting.pop()
     skipped.sort()
     return found
 
 
-def _padded(entries: list[FileEntry], piece_length: int) -> list[FileEntry]:
+def _ordered(files: Files, root: Root, folder: Parts) -> Iterator[Listed]:
+    """What is in a folder, by the bytes of its names (those that are no text are refused)."""
+    listed = files.list_folder(root, folder)
+    listed.sort(key=lambda entry: os.fsencode(entry.name))
+    return iter(listed)
+
+
+def _padded(entries: Iterable[FileEntry], piece_length: int) -> list[FileEntry]:
     """The same files, each beginning with a piece; one without bytes needs no padding."""
     padded: list[FileEntry] = []
     place = pads = 0
@@ -206,45 +222,37 @@ def _padded(entries: list[FileEntry], piece_length: int) -> list[FileEntry]:
     return padded
 
 
-def _hash(
+def _digesting(
     files: Files,
     root: Root,
-    entries: list[FileEntry],
-    stats: dict[Parts, FileStat],
+    found: Iterable[tuple[Parts, Listed]],
+    entries: Sequence[FileEntry],
     piece_length: int,
     threads: int | None,
     progress: Progress | None,
-    executable: set[Parts],
-) -> bytes:
+) -> Digesting:
+    """How to hash `entries`, each of which has to stay what was found."""
     geometry = Geometry(sum(entry.length for entry in entries), piece_length)
-    digests = bytearray(20 * geometry.piece_count)
     layout = Layout.of(entries, geometry)
-    for entry in entries:  # those without bytes are never opened
-        if not entry.length and files.may_execute(root, entry.path):
-            executable.add(entry.path)
+    paths = [entry.path for entry in entries]
+    listed = {parts: one.found for parts, one in found}
 
     def opened(number: int) -> OpenFile:
         if number == layout.zeros:
             return files.open_zeros(root, geometry.piece_length)
-        path = entries[number].path
+        path = paths[number]
         handle = files.open_read(root, path)
-        if handle.executable:
-            executable.add(path)
-        if handle.found.size != stats[path].size:
+        before = listed[path]
+        if handle.found != before and (_LISTED_IN_FULL or handle.found.size != before.size):
             files.close(handle)
             raise _changed(handle)
         return handle
 
-    def same(number: int, handle: OpenFile) -> None:
+    def closing(number: int, handle: OpenFile) -> None:
         if files.fstat(handle) != handle.found:
             raise _changed(handle)
 
-    def done(index: int, digest: bytes | None) -> None:
-        assert digest is not None
-        digests[20 * index : 20 * index + 20] = digest
-
-    hash_pieces(layout, opened, done, files=files, threads=threads, progress=progress, closing=same)
-    return bytes(digests)
+    return Digesting(layout, opened, closing, files=files, threads=threads, progress=progress)
 
 
 def _changed(handle: OpenFile) -> StorageError:

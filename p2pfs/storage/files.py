@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from p2pfs.errors import StorageError
-from p2pfs.storage.names import OPEN_FLAGS, Names, Parts, Root
+from p2pfs.storage.names import OPEN_FLAGS, Listed, Names, Parts, Root
 from p2pfs.storage.system import (
     Buffer,
     FileStat,
@@ -23,7 +25,6 @@ from p2pfs.storage.system import (
     as_stat,
     explain,
     explained,
-    is_executable,
     retried,
 )
 
@@ -32,7 +33,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FileStat", "Files", "NoSuchFile", "OpenFile", "Parts", "Root"]
+__all__ = ["FileStat", "Files", "Listed", "NoSuchFile", "OpenFile", "Parts", "Root"]
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = OPEN_FLAGS | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
@@ -40,17 +41,13 @@ _LOCK_BYTE = 1 << 40
 
 
 class OpenFile:
-    """An open regular file; `found` is what it looked like then, and `executable` whether its
-    owner could execute it (False where the system knows no such bits)."""
+    """An open regular file; `found` is what it looked like then."""
 
-    __slots__ = ("_parts", "_root", "executable", "fd", "found")
+    __slots__ = ("_parts", "_root", "fd", "found")
 
-    def __init__(
-        self, fd: int, root: Root, parts: Parts, found: FileStat, *, executable: bool = False
-    ) -> None:
+    def __init__(self, fd: int, root: Root, parts: Parts, found: FileStat) -> None:
         self.fd = fd
         self.found = found
-        self.executable = executable
         self._root = root
         self._parts = parts
 
@@ -88,15 +85,14 @@ class Files(Names):
         except OSError as error:
             raise explain(verb, root.full(parts), error) from error
         try:
-            status = retried(self.sys_fstat, fd)
+            found = as_stat(retried(self.sys_fstat, fd))
         except OSError as error:
             self._close_fd(fd)
             raise explain(verb, root.full(parts), error) from error
-        found = as_stat(status)
         if not found.is_file:
             self._close_fd(fd)
             raise NoSuchFile(f"cannot {verb} {root.full(parts)}: it is not a regular file")
-        return OpenFile(fd, root, parts, found, executable=is_executable(status))
+        return OpenFile(fd, root, parts, found)
 
     def open_zeros(self, root: Root, length: int) -> OpenFile:
         """A file without a name of `length` zeros, which take no space where holes exist."""
@@ -211,6 +207,28 @@ class Files(Names):
         except OSError:  # not every file system can tell, and a real error shows when reading
             return True
         return True
+
+    @contextlib.contextmanager
+    def mapped(self, handle: OpenFile, offset: int, length: int) -> Iterator[memoryview]:
+        """A range of a file in place, for reading. `StorageError` where that cannot be.
+
+        Whoever reads there after the file was cut short is killed by the system (SIGBUS).
+        """
+        before = offset % mmap.ALLOCATIONGRANULARITY
+        flags = getattr(mmap, "MAP_SHARED", 0) | getattr(mmap, "MAP_POPULATE", 0)
+        with contextlib.ExitStack() as stack:
+            try:
+                whole = mmap.mmap(
+                    handle.fd,
+                    before + length,
+                    flags=flags,
+                    prot=mmap.PROT_READ,
+                    offset=offset - before,
+                )
+            except (OSError, ValueError) as error:  # ValueError: it is not as long as that
+                raise StorageError(f"cannot map {handle.path}: {error}") from error
+            view = stack.enter_context(memoryview(stack.enter_context(whole)))
+            yield stack.enter_context(view[before:])
 
     def advise(self, handle: OpenFile, offset: int, length: int) -> None:
         """Hint that a range is about to be read."""

@@ -14,7 +14,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from p2pfs.errors import StorageError
 from p2pfs.storage.system import (
@@ -27,12 +27,21 @@ from p2pfs.storage.system import (
     retried,
 )
 
-__all__ = ["Names", "Parts", "Root"]
+__all__ = ["Listed", "Names", "Parts", "Root"]
 
 Parts = tuple[str, ...]
 """A relative path as its components, each already judged safe by `formats.paths`."""
 
 T = TypeVar("T")
+
+
+class Listed(NamedTuple):
+    """What is in a folder by this name; `executable` by its owner, if it is a regular file."""
+
+    name: str
+    found: FileStat
+    executable: bool
+
 
 OPEN_FLAGS = (
     getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
@@ -201,14 +210,13 @@ class Names(SystemCalls):
         with explained("look at", root.full(parts)):
             return is_executable(self._named(root, parts, self.sys_stat))
 
-    def list_folder(self, root: Root, parts: Parts) -> list[tuple[str, FileStat]]:
-        """What is in a folder, links not followed: (name, stat), in no order."""
+    def list_folder(self, root: Root, parts: Parts) -> list[Listed]:
+        """What is in a folder, links not followed, in no order."""
         with explained("list", root.full(parts)), root.lock:
             where = self._folder(root, parts, False) if _DIR_FD else root.full(parts)
             with retried(self.sys_scandir, where) as entries:
-                return [
-                    (entry.name, as_stat(entry.stat(follow_symlinks=False))) for entry in entries
-                ]
+                looked = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+        return [Listed(name, as_stat(found), is_executable(found)) for name, found in looked]
 
     def sync_folder(self, root: Root, parts: Parts = ()) -> None:
         """Make the names in a folder survive a power loss (nothing to do on Windows)."""

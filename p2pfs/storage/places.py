@@ -243,7 +243,7 @@ class Places:
         unseen = [folder]
         while unseen:
             where = unseen.pop()
-            for name, found in self._files.list_folder(self.root, where):
+            for name, found, _ in self._files.list_folder(self.root, where):
                 parts = (*where, name)
                 if parts not in own:
                     return False

@@ -203,7 +203,7 @@ def _walk(files: Files, root: Root, problems: dict[str, str]) -> list[tuple[Part
                 raise
             problems["/".join(folder)] = str(error)
             continue
-        for name, entry in entries:
+        for name, entry, _ in entries:
             if name.startswith("."):
                 continue
             parts = (*folder, name)

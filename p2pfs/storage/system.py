@@ -53,9 +53,8 @@ class FileStat(NamedTuple):
 
 def as_stat(found: os.stat_result) -> FileStat:
     kind = found.st_mode & _KIND
-    return FileStat(
-        found.st_size, found.st_mtime_ns, found.st_ino, kind == _REGULAR, kind == _FOLDER
-    )
+    seen = (found.st_size, found.st_mtime_ns, found.st_ino, kind == _REGULAR, kind == _FOLDER)
+    return tuple.__new__(FileStat, seen)  # as FileStat(*seen), in half the time
 
 
 def is_executable(found: os.stat_result) -> bool:

@@ -6,10 +6,12 @@ Linux as root only: `why_not` says what is missing. What was made is gone afterw
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from tests.e2e.processes import Lab, Running
 HERE, THERE = "10.77.1.1", "10.77.1.2"
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(("ip", *arguments), check=True, capture_output=True, timeout=30)
+def ip(*arguments: str) -> bytes:
+    """What the command `ip` says."""
+    done = subprocess.run(("ip", *arguments), check=True, capture_output=True, timeout=30)
+    return done.stdout
 
 
 def why_not() -> str | None:
@@ -56,6 +60,27 @@ class Machine(Lab):
         return super().start(*inside, *argv, **{**outside, **environment})
 
 
+def _trust_addresses(name: str) -> None:
+    """IPv6 addresses that count at once: nobody else can have them here.
+
+    Until they do, for up to two seconds, some clients see no interface but `lo` and never look
+    again.
+    """
+    setting = "/proc/sys/net/ipv6/conf/veth0/accept_dad"
+    ip("netns", "exec", name, "sh", "-c", f"! [ -e {setting} ] || echo 0 > {setting}")
+
+
+def _wait_for_link(name: str) -> None:
+    """Until the cable is seen to be plugged in, and every address is usable."""
+    patient = time.monotonic() + 30
+    while time.monotonic() < patient:
+        [link] = json.loads(ip("-n", name, "-json", "address", "show", "veth0"))
+        if link["operstate"] == "UP" and not any(a.get("tentative") for a in link["addr_info"]):
+            return
+        time.sleep(0.01)
+    raise TimeoutError(f"the cable of {name} did not come up")
+
+
 @contextlib.contextmanager
 def cable(first: str, second: str) -> Iterator[None]:
     """Two namespaces that see each other and nothing else, gone afterwards."""
@@ -65,8 +90,11 @@ def cable(first: str, second: str) -> Iterator[None]:
         ip("link", "add", "veth0", "netns", first, "type", "veth", "peer", "veth0", "netns", second)
         for name, address in ((first, HERE), (second, THERE)):
             ip("-n", name, "address", "add", f"{address}/24", "dev", "veth0")
+            _trust_addresses(name)
             for device in ("lo", "veth0"):
                 ip("-n", name, "link", "set", device, "up")
+        for name in (first, second):
+            _wait_for_link(name)
         yield
     finally:
         for name in (first, second):
