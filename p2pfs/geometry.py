@@ -6,8 +6,10 @@ shorter piece or block is answered here and nowhere else. All sizes are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
 from typing import NamedTuple, NewType
 
 from p2pfs.errors import GeometryError
@@ -22,6 +24,7 @@ __all__ = [
     "PieceIndex",
     "TorrentId",
     "blocks_in",
+    "cut",
 ]
 
 BLOCK_LENGTH = 16 * 1024
@@ -61,6 +64,19 @@ class BlockRequest(NamedTuple):
     piece: int
     begin: int
     length: int
+
+
+_made: Callable[[Iterable[int]], BlockRequest] = partial(tuple.__new__, BlockRequest)
+"""As BlockRequest(*three), in half the time."""
+
+
+def cut(piece: int, begin: int, end: int, length: int) -> list[BlockRequest]:
+    """What asks for the bytes from `begin` up to `end` of a piece, `length` at a time."""
+    begins = range(begin, end, length)
+    requests = list(map(_made, zip(repeat(piece), begins, repeat(length))))
+    if requests and begins[-1] + length > end:
+        requests[-1] = BlockRequest(piece, begins[-1], end - begins[-1])
+    return requests
 
 
 def blocks_in(request: BlockRequest) -> int:

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from p2pfs.formats.bitfield import Bitfield
-from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in
+from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in, cut
 from p2pfs.swarm.availability import RarityOrder
 
 __all__ = ["Arrival", "Picker", "PieceState", "Source"]
@@ -374,10 +374,7 @@ class Picker:
             free ^= ((1 << length) - 1) << number
             askers.update(dict.fromkeys(range(number, number + length), asker))
             end = min(size, (number + length) * BLOCK_LENGTH)
-            picked += [
-                BlockRequest(piece, begin, min(step, end - begin))
-                for begin in range(number * BLOCK_LENGTH, end, step)
-            ]
+            picked += cut(piece, number * BLOCK_LENGTH, end, step)
             asked += length
         progress.free = free
         if not free:
