@@ -7,9 +7,7 @@ from p2pfs.geometry import BLOCK_LENGTH, BlockRequest, Geometry, blocks_in, cut
 
 
 @given(st.integers(0, 500_000), st.integers(0, 500_000), st.integers(1, 5))
-def test_a_range_is_cut_into_requests_of_one_length_but_for_the_last(
-    begin, size, blocks
-):
+def test_a_range_is_cut_into_requests_of_one_length_but_for_the_last(begin, size, blocks):
     length = blocks * BLOCK_LENGTH
     requests = cut(7, begin, begin + size, length)
     assert all(type(request) is BlockRequest and request.piece == 7 for request in requests)

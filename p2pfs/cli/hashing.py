@@ -28,11 +28,12 @@ def emit(event: str, **fields: Any) -> None:
 
 @contextmanager
 def hash_bar(
-    title: str, *, as_json: bool = False, bar: bool = True
+    title: str, *, as_json: bool = False, bar: bool = True, still: bool = False
 ) -> Iterator[Callable[[int, int], None] | None]:
     """Shows how far hashing is: JSON events, or (with `bar`) a bar on standard error.
 
-    The bar is for a terminal on which nothing else is drawn.
+    The bar is for a terminal on which nothing else is drawn. `still`: it is drawn when progress
+    is told and not by a thread, for content is hashed faster by a process that has but one.
     """
     if as_json:
         tenths = -1
@@ -66,9 +67,8 @@ def hash_bar(
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    # Without a thread that draws: content is hashed faster by a process that has but one.
     where = Console(stderr=True)
-    with Progress(*columns, console=where, transient=True, auto_refresh=False) as drawn:
+    with Progress(*columns, console=where, transient=True, auto_refresh=not still) as drawn:
         task = drawn.add_task(escape(printable(title)), total=None)
         drawn_at = 0.0
 
@@ -76,7 +76,7 @@ def hash_bar(
             nonlocal drawn_at
             now = time.monotonic()
             drawn.update(task, completed=done, total=total)
-            if now - drawn_at >= _DRAWN_EVERY:
+            if still and now - drawn_at >= _DRAWN_EVERY:
                 drawn_at = now
                 drawn.refresh()
 

@@ -121,7 +121,7 @@ def make_torrent(
         target = torrent_files.torrent_place(output, shared)
         if target.exists():
             torrent_files.refuse_overwriting(target, shared, force=force)
-        with hash_bar(f"hashing {path}", as_json=as_json) as progress:
+        with hash_bar(f"hashing {path}", as_json=as_json, still=True) as progress:
             tree = hash_tree(
                 shared, length, progress=progress, pad=pad, modes=True, leave_out=target
             )

@@ -133,6 +133,9 @@ class FileList(tuple[FileEntry, ...]):
         made.encoded = encoded
         return made
 
+    def __getnewargs__(self) -> tuple[tuple[FileEntry, ...], bytes]:
+        return tuple(self), self.encoded
+
 
 def write_files(files: Sequence[FileEntry]) -> FileList:
     """Files of ours, checked and encoded; at once what is a `FileList` already.

@@ -1,9 +1,9 @@
 """Jobs done by child processes: for work of many short calls, which threads would do one after
-the other under the interpreter's lock.
+the other under the interpreter's lock, and for work that a process may die of.
 
-Invariant: every child has ended when the block is left, however it is left, and no child outlives
-its parent by more than a job. A child changes nothing but memory that was shared before it began,
-and what it cannot do it leaves to its parent: errors are met there.
+Invariant: every child has ended once `close` has returned, and no child outlives its parent by
+more than a job. A child changes nothing but memory that was shared before it began, no handler of
+its parent's runs in it, and what it cannot do it leaves to its parent: errors are met there.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from io import FileIO
-from typing import NoReturn, Self
+from pathlib import Path
+from typing import NoReturn
 
 try:
     import resource
@@ -30,20 +32,20 @@ _WORD = 4
 
 
 def can_fork() -> bool:
-    """Whether this process may go on as two: on Linux, while it has one thread."""
-    return (
-        sys.platform == "linux"
-        and threading.active_count() == 1
-        and threading.current_thread() is threading.main_thread()
-    )
+    """Whether this process may go on as two: on Linux, while it has one thread, of any kind."""
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return False
+    try:
+        return len(list(Path("/proc/self/task").iterdir())) == 1
+    except OSError:
+        return False
 
 
 class Children:
-    """`count` children for the jobs 0 to `jobs` - 1, which run while the block does.
+    """Up to `count` children for the jobs 0 to `jobs` - 1.
 
     Each child calls `prepare()` once, and what that returned with the number of a job, again and
-    again. When that raises, the job is reported as not done. Raises `OSError` on entering when
-    there can be no children, as where processes or descriptors are used up.
+    again. When that raises, the job is reported as not done. Always to be closed.
     """
 
     def __init__(self, count: int, jobs: int, prepare: Callable[[], Callable[[int], None]]) -> None:
@@ -53,24 +55,28 @@ class Children:
         self._next: int | None = None
         self._undone = dict.fromkeys(range(jobs))
         self._children: list[int] = []
-        self._stack = contextlib.ExitStack()
+        self._pipes: list[FileIO] = []
 
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._end)
-            taking, self._giving = _pipe(stack)
-            self._reports, telling = _pipe(stack)
+    def start(self) -> None:
+        """Raises `OSError` when there can be none, as where processes or descriptors are used up;
+        fewer than `count` are enough."""
+        with _undisturbed() as mask:
+            taking, self._giving = self._pipe()
+            self._reports, telling = self._pipe()
             os.set_blocking(self._giving.fileno(), False)
             for _ in range(self._count):
-                self._fork(taking, telling)
+                try:
+                    child = os.fork()
+                except OSError:
+                    if not self._children:
+                        raise
+                    break
+                if not child:
+                    self._live(taking, telling, mask)
+                self._children.append(child)
             taking.close()
             telling.close()
-            self._give()
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._give()
 
     @property
     def undone(self) -> list[int]:
@@ -78,13 +84,40 @@ class Children:
         left because children died."""
         return list(self._undone)
 
-    def outcomes(self) -> Iterator[tuple[int, bool]]:
-        """Each job as it ends, and whether it was done."""
-        while self._undone and (word := self._reports.read(_WORD)):
+    def outcomes(self, patience: float) -> Iterator[tuple[int, bool] | None]:
+        """Each job as it ends, and whether it was done; None after `patience` seconds in which
+        there was nothing to tell."""
+        poll = select.poll()
+        poll.register(self._reports, select.POLLIN)
+        while self._undone:
+            if not poll.poll(patience * 1000):
+                yield None
+                continue
+            word = self._reports.read(_WORD)
+            if not word:
+                return
             job, failed = divmod(int.from_bytes(word, "little"), 2)
             self._undone.pop(job, None)
             self._give()
             yield job, not failed
+
+    def close(self) -> None:
+        """End those that still run; more often than once does nothing more."""
+        with _undisturbed():
+            for child in self._children:
+                with contextlib.suppress(ChildProcessError):  # somebody else saw it end
+                    if os.waitpid(child, os.WNOHANG) == (0, 0):
+                        os.kill(child, signal.SIGKILL)
+                        os.waitpid(child, 0)
+            self._children.clear()
+            for pipe in self._pipes:
+                pipe.close()
+
+    def _pipe(self) -> tuple[FileIO, FileIO]:
+        reading, writing = os.pipe()
+        ends = FileIO(reading, "r"), FileIO(writing, "w")
+        self._pipes += ends
+        return ends
 
     def _give(self) -> None:
         """Offer the children as many jobs as the pipe takes, and its end after the last."""
@@ -101,25 +134,13 @@ class Children:
         except BrokenPipeError:  # all children have died
             self._giving.close()
 
-    def _fork(self, taking: FileIO, telling: FileIO) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            child = os.fork()
-            if not child:
-                self._live(taking, telling, before)
-            self._children.append(child)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
     def _live(self, taking: FileIO, telling: FileIO, mask: set[int | signal.Signals]) -> NoReturn:
         """The life of a child."""
         try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _forget_handlers()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._giving.close()
             self._reports.close()
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what it may die of leaves no file
             gc.freeze()  # or each collection would copy what is shared with the parent
             do = self._prepare()
             while word := taking.read(_WORD):
@@ -132,16 +153,24 @@ class Children:
         finally:
             os._exit(0)
 
-    def _end(self) -> None:
-        for child in self._children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        for child in self._children:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(child, 0)
-        self._children.clear()
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[set[int | signal.Signals]]:
+    """No signal comes meanwhile; gives those that were kept away before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _pipe(stack: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
-    reading, writing = os.pipe()
-    return stack.enter_context(FileIO(reading, "r")), stack.enter_context(FileIO(writing, "w"))
+def _forget_handlers() -> None:
+    """A child ends by every signal at once, but not by Ctrl-C, which its parent answers."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    # What it may die of leaves no core: 1 byte is what the kernel takes for none, 0 not always.
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if most == 0 else 1, most))

@@ -21,8 +21,9 @@ from p2pfs.storage.files import Files, Listed, OpenFile, Parts, Root
 from p2pfs.storage.hashing import Progress
 from p2pfs.storage.layout import Layout
 
-_LISTED_IN_FULL = os.name != "nt"
-"""Whether listing a folder tells of a file what looking at it does, its time and number too."""
+_LISTED_WITH_TIME = os.name != "nt"
+"""Whether listing a folder tells a file's time as looking at it does. Its number is not asked for:
+some file systems give a file a new one each time they meet it."""
 
 __all__ = ["HashedTree", "hash_tree", "make_metainfo", "resolved"]
 
@@ -58,7 +59,9 @@ def hash_tree(
     done, bytes in all). Links and special files inside a folder are left out and named
     in `skipped`; without `hidden` so is what has a name that begins with a dot. Raises
     `StorageError` for what cannot be read, for names that no torrent can have, for nothing
-    to share, and when a file changes meanwhile. With `pad` every file of a folder begins
+    to share, and when a file changes meanwhile; `MetainfoError` for files that no torrent can
+    have together. What is large is hashed by child processes, if this process has one thread
+    (Linux only). With `pad` every file of a folder begins
     with a piece, by padding before it (BEP 47); with `modes` it is told which files may be
     executed by their owner. A file at `leave_out` in a folder is left out, too, and named.
     """
@@ -204,7 +207,7 @@ def _tree(
 def _ordered(files: Files, root: Root, folder: Parts) -> Iterator[Listed]:
     """What is in a folder, by the bytes of its names (those that are no text are refused)."""
     listed = files.list_folder(root, folder)
-    listed.sort(key=lambda entry: os.fsencode(entry.name))
+    listed.sort(key=lambda entry: entry.name.encode(errors="surrogatepass"))
     return iter(listed)
 
 
@@ -242,8 +245,8 @@ def _digesting(
             return files.open_zeros(root, geometry.piece_length)
         path = paths[number]
         handle = files.open_read(root, path)
-        before = listed[path]
-        if handle.found != before and (_LISTED_IN_FULL or handle.found.size != before.size):
+        now, before = handle.found, listed[path]
+        if now.size != before.size or (_LISTED_WITH_TIME and now.mtime_ns != before.mtime_ns):
             files.close(handle)
             raise _changed(handle)
         return handle

@@ -31,6 +31,9 @@ _MANY: Final = 1000
 _LARGE: Final = 128 * 1024 * 1024
 """Files or bytes from which children earn what it takes to start them."""
 
+_TOLD_EVERY: Final = 0.2
+"""Seconds after which progress is told again, though there was none."""
+
 
 class _NoChildren(Exception):
     """The system gives no more processes or descriptors."""
@@ -82,17 +85,18 @@ class Digesting:
 
     def _hash_in_children(self, pieces: range, beside: Callable[[], T]) -> tuple[bytes, T]:
         jobs = cut_into_jobs(self._layout, pieces, self._workers)
-        with contextlib.ExitStack() as stack:
-            shared = stack.enter_context(mmap.mmap(-1, SHA1_LENGTH * len(pieces)))
-            self._digests = stack.enter_context(memoryview(shared))
-            children = Children(self._workers, len(jobs), lambda: self._child(jobs))
+        self._digests = memoryview(mmap.mmap(-1, SHA1_LENGTH * len(pieces)))
+        children = Children(self._workers, len(jobs), lambda: self._child(jobs))
+        try:
             try:
-                stack.enter_context(children)
+                children.start()
             except OSError as error:
                 raise _NoChildren from error
             said = beside()
             self._follow(children, jobs)
-            return bytes(self._digests), said
+        finally:
+            children.close()
+        return bytes(self._digests), said
 
     def _follow(self, children: Children, jobs: list[Job]) -> None:
         hashed, total = 0, self._layout.geometry.total_length
@@ -101,10 +105,12 @@ class Digesting:
             if self._progress is not None:
                 self._progress(hashed + more, total)
 
-        for number, done in children.outcomes():
-            if not done:  # the error is met here, if there is one
-                self._hash_here(jobs[number].pieces)
-            hashed += jobs[number].size
+        for outcome in children.outcomes(_TOLD_EVERY):
+            if outcome is not None:
+                number, done = outcome
+                if not done:  # the error is met here, if there is one
+                    self._hash_here(jobs[number].pieces)
+                hashed += jobs[number].size
             tell(0)
         if children.undone:
             left = [index for number in children.undone for index in jobs[number].pieces]

@@ -212,12 +212,16 @@ class Files(Names):
     def mapped(self, handle: OpenFile, offset: int, length: int) -> Iterator[memoryview]:
         """A range of a file in place, for reading. `StorageError` where that cannot be.
 
+        Nor is a file with holes mapped: in memory (tmpfs) those are filled by looking at them.
         Whoever reads there after the file was cut short is killed by the system (SIGBUS).
         """
         before = offset % mmap.ALLOCATIONGRANULARITY
         flags = getattr(mmap, "MAP_SHARED", 0) | getattr(mmap, "MAP_POPULATE", 0)
         with contextlib.ExitStack() as stack:
             try:
+                status = self.sys_fstat(handle.fd)
+                if status.st_blocks * 512 < status.st_size:
+                    raise StorageError(f"cannot map {handle.path}: it has holes")
                 whole = mmap.mmap(
                     handle.fd,
                     before + length,

@@ -1,16 +1,18 @@
 """Pieces cut into jobs, and one worker's way through a job: open, read, hash.
 
-Invariant: memory stays at one small buffer for each worker however large the content is, and so
-do open files, unless single pieces have more.
+Invariant: memory and open files stay at one small buffer and a few dozen files for each worker,
+however large the content and however many files a piece has.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2pfs.buffers import page_aligned
 from p2pfs.errors import StorageError
@@ -23,19 +25,17 @@ __all__ = ["Job", "JobHasher", "cut_into_jobs"]
 _CHUNK: Final = 1024 * 1024
 _LARGEST_JOB: Final = 32 * 1024 * 1024
 _SMALLEST_JOB: Final = 4 * 1024 * 1024
-_JOBS_EACH: Final = 8
+_JOBS_EACH: Final = 32
 """Jobs of each worker at least, where they are not smaller than the smallest: the workers then
-end within an eighth of each other."""
-_MOST_OPEN: Final = 256
-"""Files that all workers together have open, unless single pieces have more."""
+end at about the same time."""
+_MOST_OPEN: Final = 64
+"""Files that a worker has open at once. As many are asked for ahead of being read."""
 _AHEAD: Final = 16 * 1024 * 1024
 
 
 def cut_into_jobs(layout: Layout, indices: Sequence[int] | range, workers: int) -> list[Job]:
     """The pieces `indices` (ascending) as jobs, for this many workers at once."""
-    most_files = max(1, _MOST_OPEN // workers)
-    enough = _job_size(layout, indices, workers, most_files)
-    return list(_jobs(layout, indices, enough, most_files))
+    return list(_jobs(layout, indices, workers))
 
 
 @dataclass(slots=True)
@@ -55,32 +55,100 @@ class Job:
         return [span.file_index for span in self.spans]
 
 
-def _jobs(layout: Layout, indices: Iterable[int], enough: int, most_files: int) -> Iterator[Job]:
-    """`indices` cut into jobs of about `enough` bytes, in `most_files` at most if that can be."""
+def _jobs(layout: Layout, indices: Sequence[int] | range, workers: int) -> Iterator[Job]:
     geometry = layout.geometry
+    share = len(indices) * geometry.piece_length // (workers * _JOBS_EACH)
+    enough = min(_LARGEST_JOB, max(_SMALLEST_JOB, share))
     first = after = size = 0
     for index in indices:
         if size and (size >= enough or index != after):
-            yield from _split(layout, range(first, after), size, most_files)
+            yield Job(range(first, after), layout.spans(first, 0, size))
             size = 0
         if not size:
             first = index
         after = index + 1
         size += geometry.piece_size(index)
     if size:
-        yield from _split(layout, range(first, after), size, most_files)
+        yield Job(range(first, after), layout.spans(first, 0, size))
 
 
-def _split(layout: Layout, pieces: range, size: int, most_files: int) -> Iterator[Job]:
-    """The job of `pieces`, of `size` bytes; several when it touches too many files."""
-    spans = layout.spans(pieces.start, 0, size)
-    if len(spans) > most_files and len(pieces) > 1:
-        middle = len(pieces) // 2
-        first = middle * layout.geometry.piece_length
-        yield from _split(layout, pieces[:middle], first, most_files)
-        yield from _split(layout, pieces[middle:], size - first, most_files)
-    else:
-        yield Job(pieces, spans)
+class _Part(NamedTuple):
+    """Consecutive bytes of one file; `handle` is None for one that is not there."""
+
+    number: int
+    handle: OpenFile | None
+    offset: int
+    length: int
+
+
+class _Reading:
+    """The bytes of a job in order, with the files of those that come next open."""
+
+    def __init__(self, files: Files, pool: ReadPool, spans: list[FileSlice], strict: bool) -> None:
+        self._files = files
+        self._pool = pool
+        self._strict = strict
+        self._to_open = deque(spans)
+        self._open: deque[_Part] = deque()
+        self._behind: list[int] = []
+
+    def first(self) -> OpenFile | None:
+        """The file that comes next, if it is there."""
+        if not self._open:
+            self._open_more()
+        return self._open[0].handle
+
+    def has_in_one(self, count: int) -> bool:
+        """Whether the next `count` bytes are in one file that is open."""
+        return bool(self._open) and self._open[0].length >= count
+
+    def take(self, count: int) -> list[_Part]:
+        """What comes next, up to `count` (1 or more) bytes; of the files that are open now."""
+        self._let_go()
+        if not self._open:
+            self._open_more()
+        parts = []
+        while count and self._open:
+            part = self._open.popleft()
+            if part.length > count:
+                number, handle, offset, length = part
+                self._open.appendleft(_Part(number, handle, offset + count, length - count))
+                part = _Part(number, handle, offset, count)
+            else:
+                self._behind.append(part.number)
+            parts.append(part)
+            count -= part.length
+        return parts
+
+    def close(self) -> None:
+        """Let go of all files, those too that were never opened."""
+        self._behind += [part.number for part in self._open]
+        self._open.clear()
+        try:
+            self._let_go()
+        finally:
+            while self._to_open:
+                self._pool.release(self._to_open.popleft().file_index)
+
+    def _let_go(self) -> None:
+        while self._behind:
+            self._pool.release(self._behind.pop())
+
+    def _open_more(self) -> None:
+        while self._to_open and len(self._open) < _MOST_OPEN:
+            number, offset, length = self._to_open[0]
+            try:
+                handle = self._pool.acquire(number)
+            except NoSuchFile:
+                if self._strict:
+                    raise
+                handle = None
+            self._to_open.popleft()
+            self._open.append(_Part(number, handle, offset, length))
+        if len(self._open) > 1:
+            for part in self._open:
+                if part.handle is not None:
+                    self._files.advise(part.handle, part.offset, part.length)
 
 
 class JobHasher:
@@ -113,57 +181,31 @@ class JobHasher:
 
     def run(self, job: Job, pool: ReadPool, strict: bool) -> None:
         """Hash a job's pieces; see `hash_pieces` for `strict`."""
-        handles: dict[int, OpenFile] = {}
+        reading = _Reading(self._files, pool, job.spans, strict)
         try:
-            if len(job.touched) == 1:
-                self._open(job, pool, handles, strict)
-                self._ask_ahead(job, handles)
-                if self._mapped and self._hash_mapped(job, handles):
-                    return
-            else:
-                with self._turn:
-                    self._open(job, pool, handles, strict)
-                    for number, offset, length in job.spans:
-                        if number in handles:
-                            self._files.advise(handles[number], offset, length)
+            if len(job.spans) == 1 and self._hash_one_file(job, reading):
+                return
             for index in job.pieces:
                 if self._stop.is_set():
                     return
-                try:
-                    digest = self._piece(index, handles)
-                except StorageError:
-                    if strict:
-                        raise
-                    digest = None
-                self._done(index, digest)
+                self._done(index, self._piece(index, reading, strict))
         finally:
             with self._turn:
-                for number in job.touched:
-                    pool.release(number)
+                reading.close()
 
-    def _open(self, job: Job, pool: ReadPool, handles: dict[int, OpenFile], strict: bool) -> None:
-        for number in job.touched:
-            try:
-                handles[number] = pool.acquire(number)
-            except NoSuchFile:
-                if strict:
-                    raise
-
-    def _ask_ahead(self, job: Job, handles: dict[int, OpenFile]) -> None:
-        """Have what is needed soon read from the disk, where one file goes on for long."""
-        for number, offset, _ in job.spans:
-            if number not in handles:
-                continue
-            first = offset if offset < job.size else offset + _AHEAD
-            after = offset + _AHEAD + job.size
-            self._files.advise(handles[number], first, after - first)
-
-    def _hash_mapped(self, job: Job, handles: dict[int, OpenFile]) -> bool:
-        """Hash the part of a file that a job is; False where it cannot be mapped."""
-        [(number, offset, length)] = job.spans
+    def _hash_one_file(self, job: Job, reading: _Reading) -> bool:
+        """Have the part of a file that a job is read ahead, or hash it in place: whether that."""
+        [(_, offset, length)] = job.spans
+        handle = reading.first()
+        if handle is None:
+            return False
+        ahead = offset if offset < length else offset + _AHEAD
+        self._files.advise(handle, ahead, offset + _AHEAD + length - ahead)
+        if not self._mapped:
+            return False
         size = self._layout.geometry.piece_length
         try:
-            with self._files.mapped(handles[number], offset, length) as view:
+            with self._files.mapped(handle, offset, length) as view:
                 for place, index in enumerate(job.pieces):
                     with view[place * size : (place + 1) * size] as piece:
                         self._done(index, sha1(piece, usedforsecurity=False).digest())
@@ -171,42 +213,33 @@ class JobHasher:
             return False
         return True
 
-    def _piece(self, index: int, handles: dict[int, OpenFile]) -> bytes | None:
-        size = self._layout.geometry.piece_size(index)
-        rest: list[tuple[OpenFile, int, int]] = []
-        for number, offset, length in self._layout.spans(index, 0, size):
-            handle = handles.get(number)
+    def _piece(self, index: int, reading: _Reading, strict: bool) -> bytes | None:
+        left = self._layout.geometry.piece_size(index)
+        state, right = sha1(usedforsecurity=False), True
+        while left:
+            count = min(left, _CHUNK)
+            with contextlib.nullcontext() if reading.has_in_one(count) else self._turn:
+                parts = reading.take(count)
+                right = right and self._read(parts, strict)
+            count = sum(part.length for part in parts)
+            if right:
+                state.update(self._buffer[:count])
+            left -= count
+        return state.digest() if right else None
+
+    def _read(self, parts: list[_Part], strict: bool) -> bool:
+        """Fill the buffer with `parts`; False for what is not there, unless `strict`."""
+        start = 0
+        for _, handle, offset, length in parts:
             if handle is None:
-                return None
-            rest.append((handle, offset, length))
-        rest.reverse()
-        several = len(rest) > 1
-        state = sha1(usedforsecurity=False)
-        while rest:
-            if several:
-                with self._turn:
-                    filled = self._fill(rest)
-            else:
-                filled = self._fill(rest)
-            state.update(self._buffer[:filled])
-        return state.digest()
-
-    def _fill(self, rest: list[tuple[OpenFile, int, int]]) -> int:
-        """Read into the buffer what it has room for of `rest`, the next at its end: how much."""
-        filled, buffer = 0, self._buffer
-        while rest and filled < _CHUNK:
-            handle, offset, length = rest.pop()
-            count = min(length, _CHUNK - filled)
-            if self._files.pread_into(handle, buffer[filled : filled + count], offset) != count:
-                raise StorageError(f"{handle.path} became shorter while it was read")
-            filled += count
-            if count < length:
-                rest.append((handle, offset + count, length - count))
-        return filled
-
-
-def _job_size(layout: Layout, indices: Sequence[int] | range, threads: int, most_files: int) -> int:
-    """Bytes of a job: several for each thread, and few enough for `most_files` of middling size."""
-    share = len(indices) * layout.geometry.piece_length // (threads * _JOBS_EACH)
-    middling = layout.geometry.total_length // max(1, len(layout.starts))
-    return min(_LARGEST_JOB, max(_SMALLEST_JOB, share), middling * max(1, most_files * 2 // 3))
+                return False
+            end = start + length
+            try:
+                if self._files.pread_into(handle, self._buffer[start:end], offset) != length:
+                    raise StorageError(f"{handle.path} became shorter while it was read")
+            except StorageError:
+                if strict:
+                    raise
+                return False
+            start = end
+        return True

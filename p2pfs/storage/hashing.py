@@ -116,7 +116,12 @@ def hash_pieces(
     workers = [threading.Thread(target=work, name=f"hash-{n}", daemon=True) for n in range(count)]
     try:
         for worker in workers:
-            worker.start()
+            try:
+                worker.start()
+            except RuntimeError:  # the system gives no more
+                break
+        if workers[0].ident is None:
+            work()
         for _ in jobs:
             report = reports.get()
             if isinstance(report, BaseException):

@@ -174,13 +174,17 @@ class Names(SystemCalls):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         return str(path / parts[-1]), None
 
+    def _evict(self, root: Root) -> None:
+        """Close all but the folders used last, before one more is opened."""
+        while len(root.folders) > _CACHED_FOLDERS:
+            self._close_fd(root.folders.pop(next(iter(root.folders))))
+
     def _named(
         self, root: Root, parts: Parts, call: Callable[[str, int | None], T], create: bool = False
     ) -> T:
         """`call(name, dir_fd)`; a cached folder that was moved away is looked up once more."""
         with root.lock:
-            while len(root.folders) > _CACHED_FOLDERS:
-                self._close_fd(root.folders.pop(next(iter(root.folders))))
+            self._evict(root)
             try:
                 return retried(call, *self._place(root, parts, create))
             except FileNotFoundError:
@@ -213,6 +217,7 @@ class Names(SystemCalls):
     def list_folder(self, root: Root, parts: Parts) -> list[Listed]:
         """What is in a folder, links not followed, in no order."""
         with explained("list", root.full(parts)), root.lock:
+            self._evict(root)
             where = self._folder(root, parts, False) if _DIR_FD else root.full(parts)
             with retried(self.sys_scandir, where) as entries:
                 looked = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]

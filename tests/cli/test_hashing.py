@@ -10,12 +10,12 @@ class FakeTerminal(io.StringIO):
         return True
 
 
-def test_the_bar_is_drawn_in_a_terminal_without_a_thread_of_its_own(monkeypatch):
+def test_a_still_bar_is_drawn_in_a_terminal_without_a_thread_of_its_own(monkeypatch):
     terminal = FakeTerminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     before = threading.active_count()
-    with hash_bar("hashing [photos]") as draw:
+    with hash_bar("hashing [photos]", still=True) as draw:
         assert draw is not None
         draw(512, 1024)
         assert threading.active_count() == before

@@ -13,9 +13,27 @@ from tests.support.alone import run_python
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children are made on Linux")
 
 START = """
-import os, signal, sys, time
+import contextlib, os, signal, sys, time
 from p2pfs.storage.children import Children, can_fork
 assert can_fork()
+
+@contextlib.contextmanager
+def started(*arguments):
+    children = Children(*arguments)
+    try:
+        children.start()
+        yield children
+    finally:
+        children.close()
+
+def outcomes(children):
+    return sorted(outcome for outcome in children.outcomes(10) if outcome)
+
+def no_child_is_left():
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return True
 """
 
 
@@ -47,10 +65,10 @@ def test_every_job_is_done_once_by_a_child_and_more_of_them_than_a_pipe_holds():
             def do(job):
                 counts[job] += 1
             return do
-        with Children(3, jobs, prepare) as children:
-            outcomes = list(children.outcomes())
+        with started(3, jobs, prepare) as children:
+            found = outcomes(children)
             print(children.undone)
-        print(sorted(outcomes) == [(job, True) for job in range(jobs)], set(counts[:]))
+        print(found == [(job, True) for job in range(jobs)], set(counts[:]))
         """
     )
     assert said == "[]\nTrue {1}\n"
@@ -62,8 +80,8 @@ def test_a_job_that_raises_is_not_done_and_the_others_are():
         def do(job):
             if job % 3 == 1:
                 raise ValueError(job)
-        with Children(2, 7, lambda: do) as children:
-            print(sorted(children.outcomes()))
+        with started(2, 7, lambda: do) as children:
+            print(outcomes(children))
         """
     )
     assert said == (
@@ -79,10 +97,10 @@ def test_what_children_leave_when_they_die_is_undone():
                 os.kill(os.getpid(), signal.SIGBUS)
             if job > 2:
                 time.sleep(0.01)
-        with Children(2, 5, lambda: do) as children:
-            print(sorted(children.outcomes()), children.undone)
-        with Children(1, 5, lambda: do) as children:
-            print(sorted(children.outcomes()), children.undone)
+        with started(2, 5, lambda: do) as children:
+            print(outcomes(children), children.undone)
+        with started(1, 5, lambda: do) as children:
+            print(outcomes(children), children.undone)
         """
     )
     assert said.splitlines() == [
@@ -98,18 +116,15 @@ def test_no_child_is_left_when_the_block_is_left_early():
         def do(job):
             time.sleep(60)
         try:
-            with Children(2, 5, lambda: do) as children:
+            with started(2, 5, lambda: do) as children:
                 raise KeyboardInterrupt
         except KeyboardInterrupt:
             pass
-        try:
-            os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            print("none")
+        print(no_child_is_left())
         print(len(os.listdir("/proc/self/fd")) == before)
         """
     )
-    assert said == "none\nTrue\n"
+    assert said == "True\nTrue\n"
 
 
 def test_children_end_when_their_parent_is_killed():
@@ -124,8 +139,8 @@ def test_children_end_when_their_parent_is_killed():
                     if job == 0:
                         print('begun', flush=True)
                     time.sleep(0.01)
-                with Children(1, 100_000, lambda: do) as children:
-                    list(children.outcomes())
+                with started(1, 100_000, lambda: do) as children:
+                    outcomes(children)
                 """
             ),
         ],
@@ -145,8 +160,8 @@ def test_a_child_does_not_care_for_ctrl_c_which_its_parent_answers():
         """
         def do(job):
             os.kill(os.getpid(), signal.SIGINT)
-        with Children(2, 5, lambda: do) as children:
-            print(sorted(children.outcomes()))
+        with started(2, 5, lambda: do) as children:
+            print(outcomes(children))
         """
     )
     assert said == str([(job, True) for job in range(5)]) + "\n"
@@ -160,7 +175,7 @@ def test_too_few_processes_or_descriptors_are_an_error_that_leaves_nothing():
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (before + 1, hard))
         try:
-            with Children(2, 5, lambda: print):
+            with started(2, 5, lambda: print):
                 print("none")
         except OSError as error:
             print(error.strerror)
@@ -169,3 +184,91 @@ def test_too_few_processes_or_descriptors_are_an_error_that_leaves_nothing():
         """
     )
     assert said == "Too many open files\nTrue\n"
+
+
+def test_one_child_is_enough_where_the_system_gives_no_more():
+    said = alone(
+        """
+        fork, forks = os.fork, []
+        def one():
+            forks.append(None)
+            if len(forks) > 1:
+                raise BlockingIOError
+            return fork()
+        os.fork = one
+        with started(3, 4, lambda: lambda job: None) as children:
+            print(outcomes(children))
+        """
+    )
+    assert said == str([(job, True) for job in range(4)]) + "\n"
+
+
+def test_a_thread_that_only_the_system_knows_keeps_it_from_forking():
+    said = alone(
+        """
+        import _thread, threading
+        going = _thread.allocate_lock()
+        going.acquire()
+        _thread.start_new_thread(going.acquire, ())
+        print(threading.active_count(), can_fork())
+        """
+    )
+    assert said == "1 False\n"
+
+
+def test_silence_is_told():
+    said = alone(
+        """
+        with started(1, 1, lambda: lambda job: time.sleep(0.2)) as children:
+            told = list(children.outcomes(0.01))
+        print(told.count(None) > 1, told[-1])
+        """
+    )
+    assert said == "True (0, True)\n"
+
+
+@pytest.mark.parametrize("number", ["SIGHUP", "SIGTERM", "SIGBUS", "SIGUSR1"])
+def test_no_handler_of_the_parents_runs_in_a_child(number):
+    said = alone(
+        f"""
+        import faulthandler
+        faulthandler.enable()
+        signal.signal(signal.{number}, lambda *_: print("handled", os.getpid(), flush=True))
+        def do(job):
+            os.kill(os.getpid(), signal.{number})
+            time.sleep(60)
+        with started(2, 4, lambda: do) as children:
+            print(outcomes(children), children.undone)
+        """
+    )
+    assert said == "[] [0, 1, 2, 3]\n"
+
+
+def test_an_interruption_at_any_moment_leaves_no_child_and_no_descriptor():
+    said = alone(
+        """
+        class Late(Exception):
+            pass
+        def late(*_):
+            raise Late
+        signal.signal(signal.SIGALRM, late)
+        before = len(os.listdir("/proc/self/fd"))
+        interrupted = 0
+        for turn in range(300):
+            children = Children(2, 50, lambda: lambda job: None)
+            try:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-5 + turn * 2e-5)
+                    children.start()
+                    outcomes(children)
+                finally:
+                    children.close()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except Late:
+                interrupted += 1
+                children.close()
+            assert no_child_is_left(), turn
+        print(interrupted > 20, len(os.listdir("/proc/self/fd")) == before)
+        """
+    )
+    assert said == "True True\n"

@@ -1,5 +1,7 @@
+import copy
 import hashlib
 import os
+import pickle
 
 import pytest
 
@@ -175,3 +177,17 @@ def test_progress_is_told_in_bytes(tmp_path):
     hash_tree(tmp_path / "file", progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (9_000_000, 9_000_000)
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+def test_what_was_made_can_be_copied_and_sent_to_another_process(tree, tmp_path):
+    made = make_metainfo(tree.lay_out(tmp_path))
+    assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == made
+
+
+def test_the_order_of_files_does_not_go_by_the_locale(tmp_path, monkeypatch):
+    top = tmp_path / "top"
+    top.mkdir()
+    for name in ("а", "ю", "б", "z"):
+        (top / name).write_text(name)
+    monkeypatch.setattr(os, "fsencode", lambda name: name.encode("koi8-r"))
+    assert [entry.path[0] for entry in hash_tree(top).files] == ["z", "а", "б", "ю"]

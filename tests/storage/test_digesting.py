@@ -187,6 +187,78 @@ def test_a_file_that_is_written_to_meanwhile_is_an_error(content, request):
     assert ".bin changed while it was hashed" in said
 
 
+def test_a_file_with_holes_is_read_because_looking_fills_them_in_memory(tmp_path):
+    top = tmp_path / "top"
+    top.mkdir()
+    with (top / "a.bin").open("wb") as file:
+        file.truncate(1_200_000)
+    said = run(top, "print(make().pieces.hex())")
+    sizes = [min(PIECE, 1_200_000 - start) for start in range(0, 1_200_000, PIECE)]
+    assert said.strip() == "".join(hashlib.sha1(bytes(size)).hexdigest() for size in sizes)
+    assert (top / "a.bin").stat().st_blocks == 0
+
+
+def test_padding_and_modes_are_the_same_with_children(many):
+    top, _ = many
+    (top / "007.bin").chmod(0o755)
+    said = run(
+        top,
+        """
+        one = make(pad=True, modes=True)
+        digesting.can_fork = lambda: False
+        two = make(pad=True, modes=True)
+        print(one == two, [entry.path for entry in one.files if entry.executable])
+        """,
+    )
+    assert said == "True [('007.bin',)]\n"
+    assert logged(top) > {"a child"}
+
+
+def test_many_folders_and_many_files_in_a_piece_need_few_descriptors(tmp_path):
+    top = tmp_path / "top"
+    for number in range(500):
+        folder = top / f"{number % 200:03}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.bin").write_bytes(b"x")
+    said = run(
+        top,
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
+        one = make()
+        digesting.can_fork = lambda: False
+        print(one == hash_tree(top, 16 * 1024, threads=1))
+        """,
+    )
+    assert said == "True\n"
+
+
+def test_the_command_makes_children(tmp_path):
+    (tmp_path / "a.bin").write_bytes(bytes(range(256)) * 5000)
+    said = run_python(
+        """
+        import os, sys
+        from p2pfs.storage import digesting
+        from p2pfs.cli import main
+        fork = os.fork
+        def counted():
+            print("forked", flush=True) if (child := fork()) else None
+            return child
+        os.fork = counted
+        digesting._LARGE = 1_000_000
+        digesting.default_threads = lambda: 2
+        os.chdir(sys.argv[1])
+        try:
+            main(["make-torrent", "a.bin"])
+        except SystemExit as end:
+            assert not end.code
+        """,
+        arguments=(tmp_path,),
+    )
+    assert said.splitlines()[:2] == ["forked", "forked"]
+    assert said.splitlines()[-1].startswith("info hash")
+
+
 def test_what_progress_raises_ends_the_work_and_leaves_no_child(many):
     top, _ = many
     said = run(

@@ -90,3 +90,28 @@ def test_a_lock_is_had_by_one_only_and_ends_with_its_file(files, root):
     files.close(first)
     assert files.lock(second)
     files.close(second)
+
+
+@posix
+def test_a_range_of_a_file_is_mapped_wherever_it_begins(files, root, tmp_path):
+    content = bytes(range(251)) * 100
+    (tmp_path / "x").write_bytes(content)
+    handle = files.open_read(root, ("x",))
+    with files.mapped(handle, 4099, 9000) as view:
+        assert bytes(view) == content[4099:13099]
+    files.close(handle)
+
+
+@posix
+def test_what_has_holes_or_is_shorter_is_not_mapped(files, root, tmp_path):
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(1_000_000)
+    (tmp_path / "short").write_bytes(b"x" * 5000)
+    for name, length in (("holes", 100), ("short", 5001)):
+        handle = files.open_read(root, (name,))
+        with (
+            pytest.raises(StorageError, match=f"cannot map .*{name}"),
+            files.mapped(handle, 0, length),
+        ):
+            pass
+        files.close(handle)

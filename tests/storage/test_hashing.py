@@ -273,3 +273,23 @@ def test_padding_that_fills_whole_jobs_is_hashed(tmp_path):
     digests = hashlib.sha1(bytes(length)).digest() * 6
     with files.rooted(tmp_path) as root:
         assert recheck(layout, digests, opened, files=files, threads=2).count == 6
+
+
+def test_without_any_thread_to_be_had_the_caller_hashes(standing, monkeypatch):
+    tree, files, layout, opened, _ = standing
+
+    def none(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    digests, told = {}, []
+    hash_pieces(
+        layout,
+        opened,
+        digests.__setitem__,
+        files=files,
+        threads=2,
+        progress=lambda done, total: told.append(done),
+    )
+    assert b"".join(digests[index] for index in range(tree.count)) == tree.metainfo.pieces
+    assert told[-1] == layout.geometry.total_length
