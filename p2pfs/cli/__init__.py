@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 __all__ = ["Interrupted", "main"]
@@ -13,6 +14,9 @@ class Interrupted(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command line (default: the process's own arguments) and exit with its code."""
+    alone = argv is None  # the process is for nothing else
+    if alone:
+        gc.disable()  # what is imported is no garbage
     try:
         from p2pfs.cli.app import run_command_line
 
@@ -20,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, Interrupted):  # before a command runs that stops in its own way
         _say_stopped(argv)
         raise SystemExit(130) from None
+    finally:
+        if alone:
+            gc.freeze()  # nor is it worth while to look for any at the end
 
 
 def _say_stopped(argv: Sequence[str] | None) -> None:

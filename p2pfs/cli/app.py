@@ -7,6 +7,7 @@ stands in the command line; `p2pfs --help` needs the table alone.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -145,6 +146,9 @@ def run_command_line(argv: Sequence[str] | None = None) -> None:
     arguments = join_piece_lists(sys.argv[1:] if argv is None else argv)
     completing = any(name.startswith("_P2PFS_") for name in os.environ)
     app = build_app(tuple(COMMANDS) if completing else commands_in(arguments, COMMANDS))
+    if argv is None:  # as `main` has it then: kept away from what is imported
+        gc.freeze()
+        gc.enable()
     try:
         app(args=arguments, prog_name="p2pfs")
     except Exception as error:

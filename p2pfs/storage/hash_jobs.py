@@ -25,9 +25,9 @@ __all__ = ["Job", "JobHasher", "cut_into_jobs"]
 _CHUNK: Final = 1024 * 1024
 _LARGEST_JOB: Final = 32 * 1024 * 1024
 _SMALLEST_JOB: Final = 4 * 1024 * 1024
-_JOBS_EACH: Final = 32
-"""Jobs of each worker at least, where they are not smaller than the smallest: the workers then
-end at about the same time."""
+_JOBS_EACH: Final = 4
+"""Jobs that are left for each worker, when one is cut off: they get smaller towards the end, so
+that all workers end at about the same time."""
 _MOST_OPEN: Final = 64
 """Files that a worker has open at once. As many are asked for ahead of being read."""
 _AHEAD: Final = 16 * 1024 * 1024
@@ -57,15 +57,16 @@ class Job:
 
 def _jobs(layout: Layout, indices: Sequence[int] | range, workers: int) -> Iterator[Job]:
     geometry = layout.geometry
-    share = len(indices) * geometry.piece_length // (workers * _JOBS_EACH)
-    enough = min(_LARGEST_JOB, max(_SMALLEST_JOB, share))
-    first = after = size = 0
+    left = len(indices) * geometry.piece_length
+    first = after = size = enough = 0
     for index in indices:
         if size and (size >= enough or index != after):
             yield Job(range(first, after), layout.spans(first, 0, size))
+            left -= size
             size = 0
         if not size:
             first = index
+            enough = min(_LARGEST_JOB, max(_SMALLEST_JOB, left // (workers * _JOBS_EACH)))
         after = index + 1
         size += geometry.piece_size(index)
     if size:
