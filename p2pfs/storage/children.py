@@ -27,6 +27,7 @@ except ImportError:  # Windows, where there are no children either
 
 __all__ = ["Children", "can_fork"]
 
+_ALL = signal.valid_signals()
 _WORD = 4
 """Bytes of a number in a pipe: far below what a pipe takes whole, so that none is ever torn."""
 
@@ -60,7 +61,7 @@ class Children:
     def start(self) -> None:
         """Raises `OSError` when there can be none, as where processes or descriptors are used up;
         fewer than `count` are enough."""
-        with _undisturbed() as mask:
+        with _Undisturbed() as mask:
             taking, self._giving = self._pipe()
             self._reports, telling = self._pipe()
             os.set_blocking(self._giving.fileno(), False)
@@ -103,7 +104,14 @@ class Children:
 
     def close(self) -> None:
         """End those that still run; more often than once does nothing more."""
-        with _undisturbed():
+        try:
+            self._end()
+        except BaseException:  # a signal came before it could be kept away
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        with _Undisturbed():
             for child in self._children:
                 with contextlib.suppress(ChildProcessError):  # somebody else saw it end
                     if os.waitpid(child, os.WNOHANG) == (0, 0):
@@ -154,22 +162,32 @@ class Children:
             os._exit(0)
 
 
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[set[int | signal.Signals]]:
-    """No signal comes meanwhile; gives those that were kept away before."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield before
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+class _Undisturbed:
+    """No signal comes while the block runs; gives those that were kept away before.
+
+    Whenever a signal's handler raises, on the way in or out, the mask is as it was.
+    """
+
+    def __enter__(self) -> set[int | signal.Signals]:
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+            raise
+        return self._before
+
+    def __exit__(self, *_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
 
 def _forget_handlers() -> None:
     """A child ends by every signal at once, but not by Ctrl-C, which its parent answers."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN):
-            signal.signal(number, signal.SIG_DFL)
+    for number in _ALL:
+        if signal.getsignal(number) != signal.SIG_IGN:  # those of C code are not told
+            with contextlib.suppress(OSError):  # SIGKILL and SIGSTOP
+                signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     most = resource.getrlimit(resource.RLIMIT_CORE)[1]
     # What it may die of leaves no core: 1 byte is what the kernel takes for none, 0 not always.

@@ -20,7 +20,7 @@ from p2pfs.storage.files import Files, NoSuchFile, OpenFile
 from p2pfs.storage.handles import ReadPool
 from p2pfs.storage.layout import FileSlice, Layout
 
-__all__ = ["Job", "JobHasher", "cut_into_jobs"]
+__all__ = ["MOST_OPEN", "Job", "JobHasher", "cut_into_jobs"]
 
 _CHUNK: Final = 1024 * 1024
 _LARGEST_JOB: Final = 32 * 1024 * 1024
@@ -28,8 +28,8 @@ _SMALLEST_JOB: Final = 4 * 1024 * 1024
 _JOBS_EACH: Final = 4
 """Jobs that are left for each worker, when one is cut off: they get smaller towards the end, so
 that all workers end at about the same time."""
-_MOST_OPEN: Final = 64
-"""Files that a worker has open at once. As many are asked for ahead of being read."""
+MOST_OPEN: Final = 64
+"""Files that a worker has open at once, at most. As many are asked for ahead of being read."""
 _AHEAD: Final = 16 * 1024 * 1024
 
 
@@ -85,7 +85,10 @@ class _Part(NamedTuple):
 class _Reading:
     """The bytes of a job in order, with the files of those that come next open."""
 
-    def __init__(self, files: Files, pool: ReadPool, spans: list[FileSlice], strict: bool) -> None:
+    def __init__(
+        self, files: Files, pool: ReadPool, spans: list[FileSlice], strict: bool, most_open: int
+    ) -> None:
+        self._most_open = most_open
         self._files = files
         self._pool = pool
         self._strict = strict
@@ -136,7 +139,7 @@ class _Reading:
             self._pool.release(self._behind.pop())
 
     def _open_more(self) -> None:
-        while self._to_open and len(self._open) < _MOST_OPEN:
+        while self._to_open and len(self._open) < self._most_open:
             number, offset, length = self._to_open[0]
             try:
                 handle = self._pool.acquire(number)
@@ -171,6 +174,7 @@ class JobHasher:
         stop: threading.Event,
         *,
         mapped: bool = False,
+        most_open: int = MOST_OPEN,
     ) -> None:
         self._files = files
         self._layout = layout
@@ -178,11 +182,12 @@ class JobHasher:
         self._turn = turn
         self._stop = stop
         self._mapped = mapped
+        self._most_open = most_open
         self._buffer = page_aligned(_CHUNK)
 
     def run(self, job: Job, pool: ReadPool, strict: bool) -> None:
         """Hash a job's pieces; see `hash_pieces` for `strict`."""
-        reading = _Reading(self._files, pool, job.spans, strict)
+        reading = _Reading(self._files, pool, job.spans, strict, self._most_open)
         try:
             if len(job.spans) == 1 and self._hash_one_file(job, reading):
                 return

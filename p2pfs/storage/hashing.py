@@ -11,12 +11,13 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha1
+from typing import Final
 
 from p2pfs.formats.bitfield import Bitfield
 from p2pfs.geometry import BLOCK_LENGTH
 from p2pfs.storage.files import Files, OpenFile
 from p2pfs.storage.handles import ReadPool
-from p2pfs.storage.hash_jobs import JobHasher, cut_into_jobs
+from p2pfs.storage.hash_jobs import MOST_OPEN, JobHasher, cut_into_jobs
 from p2pfs.storage.layout import Layout
 
 __all__ = [
@@ -34,6 +35,9 @@ Buffer = bytes | bytearray | memoryview
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) now and then, on the caller's thread; what it
 raises ends the work and reaches the caller."""
+
+_MOST_OPEN_TOGETHER: Final = 128
+"""Files that all threads together have open, or one each: a process may have 256 here and there."""
 
 
 def verify_piece(data: Buffer, digest: bytes) -> bool:
@@ -98,9 +102,10 @@ def hash_pieces(
     waiting = iter(jobs)
     stop = threading.Event()
     turn, reading = threading.Lock(), threading.Lock()
+    most_open = min(MOST_OPEN, max(1, _MOST_OPEN_TOGETHER // threads))
 
     def work() -> None:
-        hasher = JobHasher(files, layout, done, reading, stop)
+        hasher = JobHasher(files, layout, done, reading, stop, most_open=most_open)
         try:
             while not stop.is_set():
                 with turn:

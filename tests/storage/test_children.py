@@ -268,7 +268,34 @@ def test_an_interruption_at_any_moment_leaves_no_child_and_no_descriptor():
                 interrupted += 1
                 children.close()
             assert no_child_is_left(), turn
+            assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()), turn
         print(interrupted > 20, len(os.listdir("/proc/self/fd")) == before)
         """
     )
     assert said == "True True\n"
+
+
+def test_a_handler_that_raises_leaves_no_signal_kept_away():
+    said = alone(
+        """
+        from p2pfs.storage import children as tested
+        class Late(Exception):
+            pass
+        def late(*_):
+            raise Late
+        signal.signal(signal.SIGALRM, late)
+        interrupted = 0
+        for turn in range(20_000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 + turn % 50 * 1e-6)
+                for _ in range(20):
+                    with tested._Undisturbed():
+                        pass
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Late:
+                interrupted += 1
+            assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()), turn
+        print(interrupted > 100)
+        """
+    )
+    assert said == "True\n"

@@ -293,3 +293,31 @@ def test_without_any_thread_to_be_had_the_caller_hashes(standing, monkeypatch):
     )
     assert b"".join(digests[index] for index in range(tree.count)) == tree.metainfo.pieces
     assert told[-1] == layout.geometry.total_length
+
+
+def test_many_threads_have_few_files_open(tmp_path):
+    count = 2000
+    (tmp_path / "top").mkdir()
+    for number in range(count):
+        (tmp_path / "top" / str(number)).write_bytes(bytes(20_000))
+    files, opened = Files(), []
+    root = files.open_root(tmp_path / "top")
+    entries = [FileEntry((str(number),), 20_000) for number in range(count)]
+    layout = Layout.of(entries, Geometry(count * 20_000, 16 * 1024))
+    most, lock = 0, threading.Lock()
+
+    def open_one(number):
+        nonlocal most
+        with lock:
+            opened.append(number)
+            most = max(most, len(opened))
+        return files.open_read(root, entries[number].path)
+
+    def closing(number, handle):
+        with lock:
+            opened.remove(number)
+
+    hash_pieces(layout, open_one, lambda *_: None, files=files, threads=32, closing=closing)
+    files.close_root(root)
+    assert not opened
+    assert most <= 32 * 4 + 32
