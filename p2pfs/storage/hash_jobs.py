@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Final, NamedTuple
@@ -33,11 +33,6 @@ MOST_OPEN: Final = 64
 _AHEAD: Final = 16 * 1024 * 1024
 
 
-def cut_into_jobs(layout: Layout, indices: Sequence[int] | range, workers: int) -> list[Job]:
-    """The pieces `indices` (ascending) as jobs, for this many workers at once."""
-    return list(_jobs(layout, indices, workers))
-
-
 @dataclass(slots=True)
 class Job:
     """Consecutive pieces hashed by one worker in one go."""
@@ -55,13 +50,15 @@ class Job:
         return [span.file_index for span in self.spans]
 
 
-def _jobs(layout: Layout, indices: Sequence[int] | range, workers: int) -> Iterator[Job]:
+def cut_into_jobs(layout: Layout, indices: Sequence[int] | range, workers: int) -> list[Job]:
+    """The pieces `indices` (ascending) as jobs, for this many workers at once."""
+    jobs: list[Job] = []
     geometry = layout.geometry
     left = len(indices) * geometry.piece_length
     first = after = size = enough = 0
     for index in indices:
         if size and (size >= enough or index != after):
-            yield Job(range(first, after), layout.spans(first, 0, size))
+            jobs.append(Job(range(first, after), layout.spans(first, 0, size)))
             left -= size
             size = 0
         if not size:
@@ -70,7 +67,8 @@ def _jobs(layout: Layout, indices: Sequence[int] | range, workers: int) -> Itera
         after = index + 1
         size += geometry.piece_size(index)
     if size:
-        yield Job(range(first, after), layout.spans(first, 0, size))
+        jobs.append(Job(range(first, after), layout.spans(first, 0, size)))
+    return jobs
 
 
 class _Part(NamedTuple):
